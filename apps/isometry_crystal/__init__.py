@@ -1,0 +1,1 @@
+"""Energy, forces and stress of crystals by rotation-equivariant message passing."""

@@ -1,0 +1,1 @@
+"""From raw file to checked record: readers, the catalogue of data sets, and samples of our own."""
