@@ -8,12 +8,12 @@ self-consistent field does not converge is named at the end, and is never part o
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,20 +38,20 @@ class ScfFailure(RuntimeError):
     """pw.x ended without a converged self-consistent field."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Accuracy:
     """What converges the labels."""
 
-    cutoff: float = 24.0  # Ry, of the wave functions
+    cutoff_ry: float = 24.0  # of the wave functions
     mesh_factor: float = 1.0  # times the k points of the structure's own mesh, along every axis
 
 
 PRODUCTION = Accuracy()
-DENSE_CUTOFF = Accuracy(cutoff=40.0)
-DENSE = Accuracy(cutoff=40.0, mesh_factor=5 / 3)
+DENSE_CUTOFF = Accuracy(cutoff_ry=40.0)
+DENSE = Accuracy(cutoff_ry=40.0, mesh_factor=5 / 3)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Site:
     """Where calculations run and where their results lie."""
 
@@ -60,17 +60,18 @@ class Site:
     n_jobs: int
 
     def calculator(self, name: str, kpts: Iterable[int], accuracy: Accuracy, mixing: float) -> Espresso:
-        """pw.x on one core: LDA, cold smearing, meshes through Gamma."""
+        """pw.x on one core: LDA, cold smearing, meshes shifted off Gamma by half a step."""
         profile = EspressoProfile(command="env OMP_NUM_THREADS=1 nice -n 5 pw.x", pseudo_dir=self.pseudo_dir)
         return Espresso(
             profile=profile,
             directory=self.work / "runs" / name,
             pseudopotentials={"Si": PSEUDOPOTENTIAL},
             kpts=tuple(round(count * accuracy.mesh_factor) for count in kpts),
+            koffset=(1, 1, 1),
             input_data={
                 "control": {"calculation": "scf", "tprnfor": True, "tstress": True, "disk_io": "none"},
                 "system": {
-                    "ecutwfc": accuracy.cutoff,
+                    "ecutwfc": accuracy.cutoff_ry,
                     "occupations": "smearing",
                     "smearing": "mv",
                     "degauss": 0.01,  # Ry
@@ -192,6 +193,7 @@ def equation_of_state(site: Site) -> dict:
     energies = np.array([atoms.get_potential_energy() / len(atoms) for atoms in frames])  # eV per atom
     fit = EquationOfState(volumes, energies, eos="birchmurnaghan")
     volume, energy, bulk_modulus = fit.fit()
+    residual = fit.func(volumes, *fit.eos_parameters) - energies
     return {
         "volumes_angstrom3_per_atom": volumes.round(6).tolist(),
         "energies_ev_per_atom": energies.round(8).tolist(),
@@ -200,7 +202,7 @@ def equation_of_state(site: Site) -> dict:
         "e0_ev_per_atom": round(energy, 6),
         "b0_gpa": round(bulk_modulus / units.GPa, 2),
         "b0_prime": round(fit.eos_parameters[2], 3),
-        "rms_residual_ev_per_atom": float(f"{np.sqrt(np.mean((fit.func(volumes, *fit.eos_parameters) - energies) ** 2)):.2e}"),
+        "rms_residual_mev_per_atom": round(1000 * float(np.sqrt(np.mean(residual**2))), 3),
     }
 
 
@@ -251,8 +253,8 @@ def compute_convergence(site: Site, folder: Path) -> None:
     table = {
         label: {name: differences(name, label, done) for name in CONVERGENCE_NAMES} for label in list(settings)[1:]
     }
-    meshes = {label: {"cutoff_ry": how.cutoff, "mesh_factor": round(how.mesh_factor, 4)} for label, how in settings.items()}
-    write_json({"settings": meshes, "production_minus": table}, folder / "convergence.json")
+    described = {label: dataclasses.asdict(how) for label, how in settings.items()}
+    write_json({"settings": described, "production_minus": table}, folder / "convergence.json")
 
 
 def differences(name: str, label: str, done: dict[str, Atoms]) -> dict[str, float]:

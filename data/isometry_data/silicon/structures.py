@@ -48,10 +48,10 @@ def split_groups(groups: list[str], rng: np.random.Generator) -> dict[str, str]:
     return {group: names[rank] if rank < len(names) else "train" for rank, group in enumerate(order)}
 
 
-def mesh_for(atoms: Atoms) -> list[int]:
-    """k points along each axis for an unstrained parent; strained copies keep their parent's mesh."""
+def mesh_for(atoms: Atoms) -> np.ndarray:
+    """[3] k points along each axis for an unstrained parent; strained copies keep their parent's mesh."""
     heights = 1 / np.linalg.norm(atoms.cell.reciprocal(), axis=1)  # Å
-    return [int(count) for count in np.ceil(MESH_LENGTH / heights)]
+    return np.ceil(MESH_LENGTH / heights).astype(int)
 
 
 def strained(atoms: Atoms, strain: np.ndarray) -> Atoms:
@@ -65,7 +65,7 @@ def strained(atoms: Atoms, strain: np.ndarray) -> Atoms:
 
 def isotropic(volume_change: float) -> np.ndarray:
     """[6] strain that changes the volume by the fraction `volume_change`."""
-    return np.array([1, 1, 1, 0, 0, 0]) * ((1 + volume_change) ** (1 / 3) - 1)
+    return np.repeat([(1 + volume_change) ** (1 / 3) - 1, 0.0], 3)
 
 
 def random_strain(rng: np.random.Generator, volume_range: float, shape_std: float) -> np.ndarray:
@@ -126,7 +126,7 @@ def elastic(rng: np.random.Generator) -> Iterator[Atoms]:
     }
     for name, (direction, sizes) in classes.items():
         for size in sizes:
-            strain = size * np.array(direction)
+            strain = size * np.array(direction) + 0.0  # no negative zeros
             yield labelled(strained(diamond(), strain), f"elastic-{name}{size:+.3f}", strain=strain)
     for parent in range(13):
         strain = np.clip(rng.normal(0, 0.015, 6), -0.03, 0.03)
