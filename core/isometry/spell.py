@@ -1,0 +1,55 @@
+"""Numbers and durations as people read them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """`value` in `digits` significant digits; whole numbers with thousands set apart; None as a dash; text as it is.
+
+    >>> number(0.00001234567), number(65536.0), number(1234567), number(0.5), number(None)
+    ('1.235e-5', '65,536', '1,234,567', '0.5', '–')
+    """
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    try:
+        return _real(float(value), digits) if not isinstance(value, str) else value
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a clock reads them: 7 s, 4:05, 2:00:09, 3 d 4:05:06.
+
+    >>> duration(7), duration(245), duration(7209), duration(None)
+    ('7 s', '4:05', '2:00:09', '–')
+    """
+    if seconds is None or not math.isfinite(seconds):
+        return "–"
+    minutes, rest = divmod(round(max(seconds, 0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if not (days or hours or minutes):
+        return f"{rest} s"
+    clock = f"{hours}:{minutes:02}:{rest:02}" if days or hours else f"{minutes}:{rest:02}"
+    return f"{days} d {clock}" if days else clock
+
+
+def one_line(text: Any) -> str:
+    """`text` on one line, without control characters that could steer a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(str(text).split()))
+
+
+def _real(value: float, digits: int) -> str:
+    if not math.isfinite(value):
+        return str(value)
+    if 1e4 <= abs(value) < 1e7:
+        return f"{value:,.0f}"
+    mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
