@@ -43,7 +43,11 @@ def duration(seconds: float | None) -> str:
 
 def one_line(text: Any) -> str:
     """`text` on one line, without control characters that could steer a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(str(text).split()))
+    return "".join(_harmless(letter) for letter in str(text).strip())
+
+
+def _harmless(letter: str) -> str:
+    return letter if letter.isprintable() else " " if letter.isspace() else "?"
 
 
 def _real(value: float, digits: int) -> str:
