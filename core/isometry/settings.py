@@ -45,7 +45,7 @@ def validated(cls: type[AnySettings], values: dict[str, Any], where: str) -> Any
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        raise ValueError(f"{where}: {_one_line(error, cls)}") from None
+        raise ValueError(f"{where}: {explained(error, cls)}") from None
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -76,7 +76,8 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
     return rows
 
 
-def _one_line(error: ValidationError, cls: type[BaseModel]) -> str:
+def explained(error: ValidationError, cls: type[BaseModel]) -> str:
+    """The first complaints of pydantic in one line: key, what was found, what was expected."""
     return "; ".join(_explain(item, cls) for item in error.errors()[:3])
 
 

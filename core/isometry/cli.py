@@ -1,0 +1,196 @@
+"""The command line, the same for every app.
+
+    isometry apps
+    isometry train APP [--preset P] [--config FILE] [--out DIR] [settings as flags]
+    isometry evaluate APP RUN [FILE ...]
+    isometry predict APP RUN FILE ... [--out FILE]
+
+Torch is imported only once an app is needed: help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import isometry
+from isometry.app import find_apps, load_app, preset
+
+EXIT_BAD_INPUT = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. A user error is one line on stderr (ISOMETRY_TRACEBACK=1: all)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command != "train":
+        parser.error(f"unknown argument: {' '.join(rest)}")
+    try:
+        return options.run(options, rest)
+    except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
+        return _failed(error)
+    except KeyboardInterrupt:
+        return _say("interrupted", 130)
+    except Exception as error:
+        if hasattr(error, "exit_code"):
+            return _say(str(error), error.exit_code)  # type: ignore[attr-defined]
+        raise
+
+
+def script(app: str) -> None:
+    """What `python apps/isometry_<app>/train.py [flags]` does: the same as `isometry train <app> [flags]`."""
+    sys.exit(main(["train", app, *sys.argv[1:]]))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("isometry", description=isometry.__doc__)
+    parser.add_argument("--version", action="version", version=f"isometry {isometry.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    apps = commands.add_parser("apps", help="list the installed apps")
+    apps.set_defaults(run=_apps)
+
+    train = commands.add_parser("train", help="train an app, or go on with a run", add_help=False)
+    train.add_argument("app", metavar="APP", nargs="?")
+    train.add_argument("--preset", default="tiny", help="ready-made settings to start from (default: tiny)")
+    train.add_argument(
+        "--config", type=Path, metavar="FILE", help="a TOML file with settings that differ from the preset"
+    )
+    train.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (default: runs/APP-PRESET)")
+    train.add_argument("-h", "--help", action="store_true", help="with APP: every setting of the app")
+    train.set_defaults(run=_train, parser=train)
+
+    evaluate = commands.add_parser("evaluate", help="scores of a trained model on its test set or on labelled files")
+    _add_model(evaluate)
+    evaluate.add_argument("files", metavar="FILE", type=Path, nargs="*")
+    evaluate.set_defaults(run=_evaluate)
+
+    predict = commands.add_parser("predict", help="predictions of a trained model for files")
+    _add_model(predict)
+    predict.add_argument("files", metavar="FILE", type=Path, nargs="+")
+    predict.add_argument("--out", type=Path, metavar="FILE", help="where to write; the ending chooses the format")
+    predict.set_defaults(run=_predict)
+
+    for command in (apps, train, evaluate, predict):
+        command.add_argument("--json", action="store_true", help="print results as JSON")
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("app", metavar="APP")
+    parser.add_argument(
+        "model", metavar="RUN", help="a run folder, a checkpoint folder, or a shipped checkpoint's name"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<n> or mps")
+    parser.add_argument("--dtype", default="fp32", choices=["fp32", "fp64"], help="number format of the computation")
+
+
+def _apps(options: argparse.Namespace, _rest: list[str]) -> int:
+    entries = find_apps().values()
+    if options.json:
+        print(json.dumps([{"name": e.name, "package": e.package, "summary": e.summary} for e in entries], indent=2))
+        return 0
+    for entry in entries:
+        print(f"{entry.name:<12} {entry.summary}")
+    if not entries:
+        print("no app is installed")
+    return 0
+
+
+def _train(options: argparse.Namespace, rest: list[str]) -> int:
+    if options.app is None:
+        options.parser.print_help()
+        return 0 if options.help else EXIT_BAD_INPUT
+    app = load_app(options.app)
+    settings = _settings(app, options, ["--help"] if options.help else rest)
+    from isometry.story import train
+
+    out = options.out or Path("runs") / f"{app.name}-{options.preset}"
+    trained = train(app, settings, out, is_quiet=options.json)
+    if int(os.environ.get("RANK", "0")) == 0:
+        _print_trained(trained, app.name, options.json)
+    return 0
+
+
+def _settings(app: Any, options: argparse.Namespace, flags: list[str]) -> Any:
+    """Preset, then TOML file, then flags: each changes what it names and nothing else."""
+    from isometry.flags import with_flags
+    from isometry.settings import merged, read_toml, validated
+
+    settings = preset(app, options.preset)
+    if options.config is not None:
+        values = merged(settings.model_dump(), read_toml(options.config))
+        settings = validated(app.settings, values, str(options.config))
+    return with_flags(settings, flags, f"isometry train {app.name}")
+
+
+def _evaluate(options: argparse.Namespace, _rest: list[str]) -> int:
+    app = load_app(options.app)
+    from isometry import story
+
+    loaded = story.load(app, options.model, device=options.device, dtype=options.dtype)
+    scores = story.evaluate(loaded, options.files)
+    if options.json:
+        print(story.as_json({"checkpoint": str(loaded.checkpoint.path), "scores": scores}))
+    else:
+        _print_rows([{"score": name, "value": value} for name, value in scores.items()])
+    return 0
+
+
+def _predict(options: argparse.Namespace, _rest: list[str]) -> int:
+    app = load_app(options.app)
+    from isometry import story
+
+    loaded = story.load(app, options.model, device=options.device, dtype=options.dtype)
+    rows = story.predict(loaded, options.files, options.out)
+    if options.json:
+        print(story.as_json(rows))
+    else:
+        _print_rows(rows)
+        if options.out is not None:
+            print(f"written: {options.out}")
+    return 0
+
+
+def _print_trained(trained: Any, app: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"run": str(trained.folder), "reason": trained.reason, "scores": trained.scores}, indent=2))
+        return
+    for split, scores in trained.scores.items():
+        _print_rows([{f"{split} score": name, "value": value} for name, value in scores.items()])
+    print(f"run:      {trained.folder}")
+    print(f"report:   {trained.folder / 'report.html'}")
+    print(f"predict:  isometry predict {app} {trained.folder} FILE")
+
+
+def _print_rows(rows: list[dict[str, Any]], n_shown: int = 40) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from isometry.spell import number
+
+    table = Table(box=None, pad_edge=False)
+    for column in rows[0] if rows else ():
+        table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
+    for row in rows[:n_shown]:
+        table.add_row(*(number(value, 6) for value in row.values()))
+    Console().print(table)
+    if len(rows) > n_shown:
+        print(f"… and {len(rows) - n_shown} more rows; --out FILE writes all of them")
+
+
+def _failed(error: BaseException) -> int:
+    if os.environ.get("ISOMETRY_TRACEBACK"):
+        raise error
+    return _say(" ".join(str(error).split()) or type(error).__name__, 1)
+
+
+def _say(message: str, code: int) -> int:
+    print(f"isometry: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,431 @@
+"""The training loop: epochs of steps, an evaluation after each, and a checkpoint from which it goes on bit for bit.
+
+    fit = Fit(task)
+    fit.resume()
+    fit.run()
+
+Everything that decides the next step is either a pure function of settings and position (order of the records, learning
+rate) or part of `state()`. A run killed anywhere and started again is therefore the run that was never stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from signal import SIGTERM
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from torch import nn
+
+from isometry.average import Average
+from isometry.checkpoint import Vault
+from isometry.evaluate import evaluate
+from isometry.events import Event, event
+from isometry.fleet import Fleet, sharded_like, whole
+from isometry.guard import Guard, GuardSettings
+from isometry.interrupt import Interrupt, Interrupted
+from isometry.objective import Loss, Objective
+from isometry.optim import OptimSettings, build_optimizers, set_rate
+from isometry.order import Loader, Order, Records, share, to_device
+from isometry.precision import Precision, PrecisionSettings
+from isometry.randomness import random_state, seed_everything, set_random_state
+from isometry.schedule import Patience, Plateau, rate_at
+from isometry.settings import Settings
+from isometry.step import MicroBatch, Outcome, Stepper
+
+__all__ = ["Fit", "FitSettings", "Loss", "Position", "Task"]
+
+
+class FitSettings(Settings):
+    epochs: PositiveInt = 100
+    """Passes over the training set."""
+    batch_size: PositiveInt = 32
+    """Records of one optimizer step, over all processes and micro-batches together."""
+    accumulate: PositiveInt = 1
+    """Micro-batches a process makes of its share of a batch, to save memory; the step stays the same."""
+    workers: NonNegativeInt = 0
+    """Processes that load data; 0 loads in the training process. Never changes a result."""
+    evaluate_every: PositiveInt = 1
+    """Epochs between evaluations on the validation set."""
+    save_every: NonNegativeFloat = 60.0
+    """Seconds between checkpoints within and across epochs; a new best is always saved."""
+    patience: PositiveInt | None = None
+    """Evaluations without a better score after which training stops early; none: never."""
+    average: float | None = 0.999
+    """Decay of the moving average of the weights, which is what is evaluated and kept; none: the raw weights."""
+    deterministic: bool = False
+    """Refuse operations that are not reproducible on a GPU (slower there)."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a training run is made of."""
+
+    model: nn.Module
+    objective: Objective
+    train: Records
+    valid: Records | None
+    collate: Callable[[list[Any]], Any]
+    fit: FitSettings
+    optim: OptimSettings
+    precision: PrecisionSettings
+    guard: GuardSettings
+    seed: int
+    fleet: Fleet
+    vault: Vault
+    emit: Callable[[Event], None]
+    manifest: dict[str, Any] = field(default_factory=dict)
+    """What each checkpoint says about itself: app, settings, data checksums."""
+    log_every: int = 10
+    bookmark: Callable[[], int] = lambda: 0
+    """Size of the event log, stored with a checkpoint."""
+
+
+@dataclass
+class Position:
+    """Where a run stands."""
+
+    epoch: int = 0
+    batch: int = 0
+    """Batches of this epoch already seen."""
+    step: int = 0
+    """Optimizer steps taken."""
+    best: float | None = None
+    best_step: int | None = None
+    is_exhausted: bool = False
+    """Whether training has stopped early."""
+    n_norms: int = 0
+    squared_norms: float = 0.0
+    """Over this epoch, for the mean squared gradient norm: what tells a stationary point."""
+
+
+class Fit:
+    """One training run."""
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.fleet = task, task.fleet
+        seed_everything(task.seed + task.fleet.rank)
+        torch.use_deterministic_algorithms(task.fit.deterministic)
+        self.precision = Precision(task.precision, task.fleet.device)
+        if self.precision.has_scale and task.fleet.world > 1 and task.fleet.shard == "fsdp2":
+            raise ValueError("precision fp16 with shard fsdp2 is not offered; use bf16 or shard ddp")
+        self.model = task.model.to(device=task.fleet.device, dtype=self.precision.parameter_dtype)
+        wrapped = task.fleet.wrap(self.model)
+        self.optimizers = build_optimizers(self.model, task.optim)
+        decay = task.fit.average
+        self.average = Average(self.model, decay) if decay is not None else None
+        self.guard = Guard(task.guard)
+        self.order = Order(len(task.train), task.fit.batch_size, task.seed)
+        self.loader = Loader(
+            task.train,
+            task.collate,
+            seed=task.seed,
+            n_workers=task.fit.workers,
+            pin=task.fleet.device.type == "cuda",
+        )
+        self.stepper = Stepper(
+            wrapped,
+            self.model,
+            task.objective.loss,
+            self.optimizers,
+            self.precision,
+            self.guard,
+            self.average,
+            task.optim.clip,
+            task.fleet,
+        )
+        self.plateau = Plateau(task.optim.schedule, task.objective.better)
+        self.patience = Patience(task.fit.patience or 0, task.objective.better)
+        self.position = Position()
+        self.interrupt = Interrupt()
+        self._saved_at = time.monotonic()
+        self.meter = _Meter()
+
+    # The story
+
+    def run(self) -> str:
+        """Train to the end; returns why it ended ("finished" or "early stop").
+
+        Raises:
+            Interrupted: after a SIGINT or SIGTERM, with the state saved.
+            FloatingPointError: when losses or gradients stay non-finite whatever the guard tries.
+        """
+        with self.interrupt:
+            if self.position == Position():
+                self.save(None, {})  # the state the guard can always go back to
+            while self.position.epoch < self.task.fit.epochs and not self.position.is_exhausted:
+                self._train_epoch()
+                self._close_epoch()
+        return "early stop" if self.position.is_exhausted else "finished"
+
+    def _train_epoch(self) -> None:
+        while self.position.batch < self.order.n_batches:
+            batches = self.order.batches(self.position.epoch)[self.position.batch :]
+            for n_global, batch in self._fetch(batches):
+                set_rate(self.optimizers, self._rate_factor())
+                outcome = self.stepper(batch, n_global)
+                self.position.batch += 1
+                if outcome.verdict == "step":
+                    self._count(outcome)
+                else:
+                    self._handle_fault(outcome)
+                self._log_step(outcome, n_global)
+                self._stop_or_save()
+
+    def _close_epoch(self) -> None:
+        """Evaluate, remember the best, save; an interrupted evaluation is repeated on resuming."""
+        scores: dict[str, float] = {}
+        epoch = self.position.epoch + 1
+        is_last = epoch == self.task.fit.epochs
+        if self.task.valid is not None and (is_last or epoch % self.task.fit.evaluate_every == 0):
+            try:
+                scores = self.evaluate(self.task.valid)
+            except _EvaluationInterrupted:
+                self._stop_or_save()
+        score = scores.get(self.task.objective.decides)
+        is_best = score is not None and self._take_score(score)
+        self._report_epoch(scores, is_best)
+        self.position.epoch, self.position.batch = epoch, 0
+        self.position.n_norms, self.position.squared_norms = 0, 0.0
+        if is_best or is_last or self.position.is_exhausted or self._is_save_due():
+            self.save(score, scores)
+
+    def _take_score(self, score: float) -> bool:
+        """Let a validation score work on the rate, the patience and the memory of the best; True if it is the best."""
+        self.plateau.update(score)
+        is_exhausted = self.patience.update(score)
+        self.position.is_exhausted = is_exhausted and self.task.fit.patience is not None
+        if self.patience.has_improved:
+            self.position.best, self.position.best_step = score, self.position.step
+        return self.patience.has_improved
+
+    def evaluate(self, records: Records) -> dict[str, float]:
+        """Scores with the averaged weights (the raw ones where there is no average)."""
+        with self.averaged():
+            scores, _ = evaluate(
+                self.model,
+                self.task.objective,
+                records,
+                self.task.collate,
+                batch_size=self.task.fit.batch_size,
+                precision=self.precision,
+                fleet=self.fleet,
+                n_workers=self.task.fit.workers,
+                keep_going=self._stop_if_alone,
+            )
+        return scores
+
+    def averaged(self) -> AbstractContextManager[Any]:
+        """A context in which the model carries its averaged weights."""
+        return nullcontext() if self.average is None else self.average.swapped(self.model)
+
+    # Saving and going on
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on, whole (no shards)."""
+        state = {
+            "position": asdict(self.position),
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "average": None if self.average is None else self.average.state_dict(),
+            "precision": self.precision.state_dict(),
+            "guard": self.guard.state_dict(),
+            "plateau": self.plateau.state_dict(),
+            "patience": self.patience.state_dict(),
+            "random": self.fleet.gather(random_state()),
+        }
+        return whole(state)
+
+    def restore(self, state: dict[str, Any], *, keep_position: bool = False) -> None:
+        """Put a saved state back. `keep_position` returns to its weights but not to its place among the records."""
+        own = self.model.state_dict()
+        self.model.load_state_dict(_cut_like(own, state["model"]))
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            _load_optimizer(optimizer, saved)
+        if self.average is not None:
+            self.average.load_state_dict(_cut_like(own, state["average"]))
+        self.precision.load_state_dict(state["precision"])
+        self.plateau.load_state_dict(state["plateau"])
+        self.patience.load_state_dict(state["patience"])
+        if keep_position:
+            self.position.step = state["position"]["step"]
+            return
+        self.guard.load_state_dict(state["guard"])
+        self.position = Position(**state["position"])
+        if len(state["random"]) == self.fleet.world:
+            set_random_state(state["random"][self.fleet.rank])
+
+    def resume(self) -> dict[str, Any] | None:
+        """Go on from the newest checkpoint that verifies; returns its state, or None where there is none."""
+        checkpoint = self.task.vault.newest()
+        if checkpoint is None:
+            return None
+        state = checkpoint.state()
+        self.restore(state)
+        return state
+
+    def save(self, score: float | None, scores: dict[str, float]) -> None:
+        """A checkpoint of this moment; the lead process writes it."""
+        state = self.state()
+        with self.averaged():
+            weights = whole(dict(self.model.state_dict()))
+            if self.fleet.is_lead:
+                started = time.monotonic()
+                state["log_size"] = self.task.bookmark()
+                path = self.task.vault.save(
+                    step=self._tick, weights=weights, state=state, score=score, scores=scores, **self.task.manifest
+                )
+                self._emit("save", path=str(path), seconds=time.monotonic() - started)
+        self.fleet.barrier()
+        self._saved_at = time.monotonic()
+
+    # One step's surroundings
+
+    @property
+    def _tick(self) -> int:
+        """Batches seen since the start, skipped ones too: what names checkpoints and drives the schedule."""
+        return self.position.epoch * self.order.n_batches + self.position.batch
+
+    def _rate_factor(self) -> float:
+        n_ticks = self.task.fit.epochs * self.order.n_batches
+        return rate_at(self._tick, n_ticks, self.task.optim.schedule) * self.plateau.factor
+
+    def _fetch(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[int, list[MicroBatch]]]:
+        """Per global batch: its size and this process's micro-batches, on the device."""
+        plan = [(len(batch), self._micro_batches(batch)) for batch in batches]
+        items = self.loader.fetch([part for _, parts in plan for part, _ in parts], self.position.epoch)
+        for n_global, parts in plan:
+            yield n_global, [MicroBatch(self._placed(next(items)), part, weight) for part, weight in parts]
+
+    def _micro_batches(self, batch: np.ndarray) -> list[tuple[np.ndarray, float]]:
+        """This process's records by micro-batch; a stand-in of weight 0 where it has none but others do."""
+        parts = [p for p in share(batch, self.fleet.rank, self.fleet.world, self.task.fit.accumulate) if len(p)]
+        return [(part, 1.0) for part in parts] or [(batch[:1], 0.0)]
+
+    def _placed(self, data: Any) -> Any:
+        return to_device(data, self.fleet.device, self.precision.parameter_dtype)
+
+    def _count(self, outcome: Outcome) -> None:
+        self.position.step += 1
+        self.position.n_norms += 1
+        self.position.squared_norms += outcome.gradient_norm**2
+
+    def _handle_fault(self, outcome: Outcome) -> None:
+        """Report a step that was not taken; after several, go back to the last good state and past these records."""
+        self._report_fault(outcome)
+        if outcome.verdict == "stop":
+            names = ", ".join(self._record_names(outcome.records)[:5])
+            raise FloatingPointError(
+                f"loss or gradient stayed non-finite after {self.task.guard.rollbacks} returns to the last good state "
+                f"(step {self.position.step}, records {names}); check these records' labels, lower --optim.rate, or "
+                "set --optim.clip"
+            )
+        if outcome.verdict == "rollback":
+            # The best, not the newest: which one that is depends on the run alone, not on the clock.
+            checkpoint = self.task.vault.best() if self.fleet.is_lead else None
+            state = self.fleet.broadcast(checkpoint.state() if checkpoint is not None else None)
+            self.restore(state, keep_position=True)
+            self._emit("fault", kind="rollback", records=[], message=f"went back to step {self.position.step}")
+
+    def _stop_or_save(self) -> None:
+        """Between two steps: act on a signal, or save when it is time; all processes decide alike."""
+        signal, is_due = self.interrupt.signal or 0, self._is_save_due()
+        if self.fleet.world > 1:
+            wishes = torch.tensor([signal, int(is_due and self.fleet.is_lead)], device=self.fleet.device)
+            signal, is_due = (int(wish) for wish in self.fleet.sum(wishes).tolist())
+            signal = self.interrupt.signal or min(signal, SIGTERM)
+        if signal or is_due:
+            self.save(None, {})
+        if signal:
+            raise Interrupted(signal)
+
+    def _stop_if_alone(self) -> None:
+        """Between two batches of an evaluation: one process may stop at once, several wait for the next step."""
+        if self.interrupt.signal and self.fleet.world == 1:
+            raise _EvaluationInterrupted
+
+    def _is_save_due(self) -> bool:
+        return time.monotonic() - self._saved_at >= self.task.fit.save_every
+
+    # What the listeners hear
+
+    def _emit(self, name: str, **fields: Any) -> None:
+        if self.fleet.is_lead:
+            self.task.emit(event(name, step=self.position.step, epoch=self.position.epoch + 1, **fields))
+
+    def _log_step(self, outcome: Outcome, n_records: int) -> None:
+        rate = self.meter.count(n_records)
+        if self._tick % self.task.log_every == 0 and outcome.verdict == "step":
+            self._emit(
+                "step",
+                loss=outcome.loss,
+                parts=outcome.parts,
+                rate=self.optimizers[0].param_groups[0]["lr"],
+                gradient_norm=outcome.gradient_norm,
+                scale=outcome.scale,
+                samples_per_s=rate,
+            )
+
+    def _report_fault(self, outcome: Outcome) -> None:
+        is_overflow = _is_finite(outcome.loss) and outcome.scale is not None and not self.guard.in_a_row
+        kind = "overflow" if is_overflow else "gradient" if _is_finite(outcome.loss) else "loss"
+        names = [] if is_overflow else self._record_names(outcome.records)
+        where = f" in {', '.join(names[:5])}" if names else f" at loss scale {outcome.scale}"
+        message = f"{kind} not finite{where}; step skipped"
+        self._emit("fault", kind=kind, records=names, scale=outcome.scale, message=message)
+
+    def _record_names(self, records: Sequence[int]) -> list[str]:
+        name = getattr(self.task.train, "name", lambda index: f"record {index}")
+        return [str(name(index)) for index in records]
+
+    def _report_epoch(self, scores: dict[str, float], is_best: bool) -> None:
+        if scores:
+            mean_square = self.position.squared_norms / max(self.position.n_norms, 1)
+            self._emit("eval", split="valid", scores=scores, is_best=is_best, mean_square_gradient=mean_square)
+
+
+class _EvaluationInterrupted(Exception):
+    """Leaves an evaluation that a signal interrupted."""
+
+
+class _Meter:
+    """Records per second since the last reading window."""
+
+    def __init__(self) -> None:
+        self.n_records, self.since, self.rate = 0, time.monotonic(), 0.0
+
+    def count(self, n_records: int) -> float:
+        self.n_records += n_records
+        seconds = time.monotonic() - self.since
+        if seconds > 1.0 or self.rate == 0.0:
+            self.rate = self.n_records / max(seconds, 1e-9)
+        if seconds > 1.0:
+            self.n_records, self.since = 0, time.monotonic()
+        return self.rate
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state = {index: _cut_all_like(parameters[index], values) for index, values in saved["state"].items()}
+    optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
+
+
+def _cut_all_like(parameter: torch.Tensor, values: dict[str, Any]) -> dict[str, Any]:
+    return {k: sharded_like(v, parameter) if isinstance(v, torch.Tensor) else v for k, v in values.items()}
+
+
+def _cut_like(own: dict[str, torch.Tensor], saved: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: sharded_like(value, own[name]) if isinstance(value, torch.Tensor) and name in own else value
+        for name, value in saved.items()
+    }
+
+
+def _is_finite(value: float) -> bool:
+    return math.isfinite(value)

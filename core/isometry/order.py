@@ -1,0 +1,133 @@
+"""Order: which records make up which batch, as a pure function of seed, epoch and position.
+
+Nothing is remembered between batches, so a run that was stopped anywhere goes on with exactly the records that would
+have come next, whatever the number of workers or processes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+
+class Records(Protocol):
+    """A data set: a length and a pure lookup. `draw(index, rng)` may be offered for randomised training samples."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class Order:
+    """The batches of every epoch.
+
+    Args:
+        n_records: size of the training set.
+        batch_size: records of one optimizer step, over all processes and micro-batches together.
+        seed: of the permutations.
+
+    One epoch has ceil(n_records / batch_size) batches; the last may be smaller and every record comes exactly once.
+    """
+
+    def __init__(self, n_records: int, batch_size: int, seed: int) -> None:
+        if n_records < 1:
+            raise ValueError("the training set has 0 records; training needs at least one")
+        self.n_records, self.batch_size, self.seed = n_records, batch_size, seed
+
+    @property
+    def n_batches(self) -> int:
+        return math.ceil(self.n_records / self.batch_size)
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """The record numbers of each batch of an epoch, from a counter-based generator keyed by (seed, epoch)."""
+        generator = np.random.Generator(np.random.Philox(key=[self.seed % 2**64, epoch]))
+        shuffled = generator.permutation(self.n_records)
+        return [shuffled[start : start + self.batch_size] for start in range(0, self.n_records, self.batch_size)]
+
+
+def share(batch: np.ndarray, rank: int, world: int, n_parts: int) -> list[np.ndarray]:
+    """This process's part of a batch, cut into `n_parts` micro-batches; parts may be empty when the batch is small."""
+    return np.array_split(batch[rank::world], n_parts)
+
+
+class Loader:
+    """Fetches the items of listed batches, in order, with any number of worker processes.
+
+    A record is fetched as `records.draw(i, rng)` where offered, with a generator that depends on seed, epoch and record
+    alone, else as `records[i]`: workers change the speed, never the data.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        collate: Callable[[list[Any]], Any],
+        *,
+        seed: int = 0,
+        n_workers: int = 0,
+        pin: bool = False,
+    ) -> None:
+        self._plan = _Plan()
+        # A generator of its own: the loader's iterator must not draw from the global random state.
+        self._loader = DataLoader(
+            _Keyed(records, seed),  # type: ignore[arg-type]
+            batch_sampler=self._plan,
+            collate_fn=collate,
+            num_workers=n_workers,
+            persistent_workers=n_workers > 0,
+            generator=torch.Generator(),
+            pin_memory=pin,
+        )
+
+    def fetch(self, batches: Sequence[Sequence[int] | np.ndarray], epoch: int = 0) -> Iterator[Any]:
+        """The collated batches, one after another."""
+        self._plan.batches = [[(epoch, int(i)) for i in batch] for batch in batches]
+        return iter(self._loader)
+
+
+class _Plan:
+    """A batch sampler whose list is laid anew for each pass, so that worker processes can persist."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[tuple[int, int]]] = []
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class _Keyed:
+    def __init__(self, records: Records, seed: int) -> None:
+        self.records, self.seed = records, seed
+        self.draw = getattr(records, "draw", None)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        epoch, index = key
+        if self.draw is None:
+            return self.records[index]
+        return self.draw(index, np.random.default_rng([self.seed, epoch, index]))
+
+
+def to_device(batch: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
+    """A batch on a device, its real numbers in `dtype`: tensors, dicts, lists, tuples, PyG data, packed sequences."""
+    if isinstance(batch, torch.Tensor):
+        wanted = dtype if dtype is not None and batch.is_floating_point() else None
+        return batch.to(device=device, dtype=wanted, non_blocking=True)
+    if isinstance(batch, dict):
+        return {key: to_device(value, device, dtype) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(to_device(value, device, dtype) for value in batch))
+    if isinstance(batch, list | tuple):
+        return type(batch)(to_device(value, device, dtype) for value in batch)
+    if hasattr(batch, "apply"):
+        return batch.apply(lambda tensor: to_device(tensor, device, dtype))
+    return batch.to(device) if hasattr(batch, "to") else batch

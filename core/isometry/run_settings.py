@@ -1,0 +1,49 @@
+"""The settings that every run has, whatever its app; an app's settings class adds sections of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from isometry.fit import FitSettings
+from isometry.fleet import FleetSettings
+from isometry.guard import GuardSettings
+from isometry.optim import OptimSettings
+from isometry.precision import PrecisionSettings
+from isometry.settings import Settings
+
+WITHOUT_EFFECT = ("device", "fleet", "log", "fit.workers", "fit.save_every")
+"""Settings that may change when a run goes on: they do not change what it computes."""
+
+
+class LogSettings(Settings):
+    every: PositiveInt = 10
+    """Steps between two lines of the log."""
+    tensorboard: bool = False
+    """Write TensorBoard event files beside the log."""
+
+
+class RunSettings(Settings):
+    seed: NonNegativeInt = 0
+    """Of initialisation, order and every random draw."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:<n> or mps; auto takes a GPU where there is one."""
+    optim: OptimSettings = OptimSettings()
+    fit: FitSettings = FitSettings()
+    precision: PrecisionSettings = PrecisionSettings()
+    guard: GuardSettings = GuardSettings()
+    fleet: FleetSettings = FleetSettings()
+    log: LogSettings = LogSettings()
+
+
+def that_matter(settings: RunSettings) -> dict[str, Any]:
+    """The settings as plain data, without those that do not change what a run computes."""
+    values = settings.model_dump(mode="json")
+    for key in WITHOUT_EFFECT:
+        *sections, last = key.split(".")
+        below = values
+        for section in sections:
+            below = below[section]
+        below.pop(last)
+    return values

@@ -1,0 +1,137 @@
+"""One optimizer step with every safety on: scaled, accumulated, checked, clipped, and taken only if it is finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from isometry.average import Average
+from isometry.fleet import Fleet, whole
+from isometry.guard import Guard, Verdict
+from isometry.objective import Loss
+from isometry.precision import Precision
+
+
+class MicroBatch(NamedTuple):
+    """A part of a global batch on this process."""
+
+    data: Any
+    records: Sequence[int]
+    weight: float = 1.0
+    """0 for a stand-in that keeps the processes in step when a batch has fewer records than there are processes."""
+
+
+class Outcome(NamedTuple):
+    """What a step did. `loss` and `parts` are means over the global batch."""
+
+    verdict: Verdict
+    loss: float
+    parts: dict[str, float]
+    gradient_norm: float
+    scale: float | None
+    records: list[int]
+    """The records whose own loss was not finite; all of the batch when only the gradient was not."""
+
+
+class Stepper:
+    """Takes optimizer steps. Holds no state of its own beyond the objects it is given."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        bare: nn.Module,
+        loss: Callable[[nn.Module, Any], Loss],
+        optimizers: list[torch.optim.Optimizer],
+        precision: Precision,
+        guard: Guard,
+        average: Average | None,
+        clip: float | None,
+        fleet: Fleet,
+    ) -> None:
+        self.model, self.bare, self.loss = model, bare, loss
+        self.optimizers, self.precision = optimizers, precision
+        self.guard, self.average, self.clip, self.fleet = guard, average, clip, fleet
+        self._running = [b for m in model.modules() if isinstance(m, _NormBase) for b in m.buffers()]
+        self._parameters = [p for o in optimizers for group in o.param_groups for p in group["params"]]
+
+    def __call__(self, batch: Sequence[MicroBatch], n_global: int) -> Outcome:
+        """Forward, backward and, if everything is finite, the step.
+
+        Args:
+            batch: this process's micro-batches.
+            n_global: records of the batch over all processes, by which the summed losses are divided.
+        """
+        before = [buffer.clone() for buffer in self._running]
+        scale = self.precision.scale
+        losses = [self._backward(micro, n_global, is_last=i == len(batch) - 1) for i, micro in enumerate(batch)]
+        self.precision.unscale(self.optimizers)
+        norm = self._gradient_norm()
+        loss, parts, gradient_norm = self._read(losses, norm, n_global)
+        loss_is_finite, gradient_is_finite = _is_finite(loss), _is_finite(gradient_norm)
+        verdict = self.guard.judge(loss_is_finite=loss_is_finite, gradient_is_finite=gradient_is_finite, scale=scale)
+        if verdict == "step":
+            self._step(norm, gradient_norm)
+        else:
+            for buffer, old in zip(self._running, before, strict=True):
+                buffer.copy_(old)
+        self.precision.update(self.optimizers)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        records = [] if verdict == "step" else _suspects(batch, losses)
+        return Outcome(verdict, loss, parts, gradient_norm, scale, records)
+
+    def _backward(self, micro: MicroBatch, n_global: int, is_last: bool) -> Loss:
+        with self.fleet.without_exchange(self.model, is_last):
+            with self.precision.autocast():
+                loss = self.loss(self.model, micro.data)
+            # Processes average their gradients, so each contributes `world` times its share of the mean.
+            total = loss.each.sum(dtype=_at_least_fp32(loss.each)) * (micro.weight * self.fleet.world / n_global)
+            self.precision.backward(total)
+        weighted = {name: part.detach().sum() * micro.weight for name, part in loss.parts.items()}
+        return Loss(loss.each.detach() * micro.weight, weighted)
+
+    def _gradient_norm(self) -> Tensor:
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        if not gradients:
+            raise ValueError("no parameter received a gradient: the loss does not depend on any trainable parameter")
+        return whole(torch.nn.utils.get_total_norm(gradients))
+
+    def _read(self, losses: list[Loss], norm: Tensor, n_global: int) -> tuple[float, dict[str, float], float]:
+        """One transfer from the device for everything that is looked at."""
+        names = list(losses[0].parts)
+        sums = [torch.stack([loss.each.sum() for loss in losses]).sum()]
+        sums += [torch.stack([loss.parts[name] for loss in losses]).sum() for name in names]
+        totals = self.fleet.sum(torch.stack([value.to(norm.device, torch.float64) for value in sums]))
+        *means, gradient_norm = torch.cat([totals / n_global, norm.reshape(1).to(torch.float64)]).tolist()
+        return means[0], dict(zip(names, means[1:], strict=True)), gradient_norm
+
+    def _step(self, norm: Tensor, gradient_norm: float) -> None:
+        if self.clip is not None and gradient_norm > self.clip:
+            torch.nn.utils.clip_grads_with_norm_(self._parameters, self.clip, norm)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        if self.average is not None:
+            self.average.update(self.bare)
+
+
+def _at_least_fp32(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def _is_finite(value: float) -> bool:
+    return math.isfinite(value)
+
+
+def _suspects(batch: Sequence[MicroBatch], losses: list[Loss]) -> list[int]:
+    own = [
+        int(record)
+        for micro, loss in zip(batch, losses, strict=True)
+        for record, value in zip(micro.records, loss.each.reshape(-1).tolist(), strict=False)
+        if not _is_finite(value)
+    ]
+    return own or [int(record) for micro in batch for record in micro.records]

@@ -1,0 +1,356 @@
+"""The story that every app shares: settings, data, model, fit, evaluation, report; and what is done with the result."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from isometry.app import App, Data, Findings, find_app
+from isometry.checkpoint import MANIFEST, Checkpoint, Vault, read_checkpoint
+from isometry.display import display
+from isometry.evaluate import evaluate as evaluate_records
+from isometry.events import Broadcast, Ledger, TensorBoard, event, read_events
+from isometry.fit import Fit, Task
+from isometry.fleet import Fleet, FleetSettings, choose_device
+from isometry.interrupt import Interrupted
+from isometry.order import Records
+from isometry.precision import Precision, PrecisionSettings
+from isometry.randomness import seed_everything
+from isometry.run_settings import that_matter
+from isometry.runfolder import RunFolder
+from isometry.settings import differences, validated
+from isometry.table import check_table_path, write_table
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training run leaves."""
+
+    folder: Path
+    reason: str
+    """finished, early stop, or "finished before" when the run was complete already."""
+    scores: dict[str, dict[str, float]]
+    """By split: valid, test."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A trained model, ready to use."""
+
+    app: App
+    settings: Any
+    model: nn.Module
+    checkpoint: Checkpoint
+    precision: Precision
+
+
+def train(app: App, settings: Any, out: str | Path, *, is_quiet: bool = False) -> Trained:
+    """Train in the folder `out`, or go on with the run that lies there.
+
+    Raises:
+        ValueError: `out` holds a run of other settings or data.
+        OSError: `out` is in use, is no run folder, or cannot be written.
+        Interrupted: on SIGINT or SIGTERM; the state is saved.
+    """
+    with Fleet.start(settings.fleet, settings.device) as fleet, _run_folder(out, fleet) as run:
+        _check_same_run(run, app, settings, fleet)
+        data = app.data(settings)
+        settings = app.learn(settings, data)
+        seed_everything(settings.seed)
+        model = app.model(settings)
+        objective = app.objective(settings)
+        vault = Vault(run.checkpoints, better=objective.better)
+        with _Telling(run, settings, fleet, is_quiet) as tell:
+            vault.tell = tell.note
+            task = _task(app, settings, data, model, objective, vault, fleet, tell)
+            fit = Fit(task)
+            _go_on_or_start(fit, app, settings, data, run, tell)
+            reason = tell.until_end(fit)
+            scores = _final_scores(app, fit, data, run, fleet, tell)
+            if fleet.is_lead:
+                _write_report(app, fit.model, settings, data, run, scores)
+        return Trained(run.path, reason, scores)
+
+
+def load(app: App, run: str | Path, *, device: str = "auto", dtype: str = "fp32") -> Loaded:
+    """The model of a run folder (its best checkpoint), of a checkpoint folder, or of a checkpoint shipped with the app.
+
+    Raises:
+        FileNotFoundError: there is none of these under that name.
+        ValueError: the checkpoint is damaged, of another app, or of a newer format.
+    """
+    checkpoint = _find_checkpoint(app, run)
+    settings = validated(app.settings, checkpoint.settings, f"{checkpoint.path}/{MANIFEST}, settings")
+    precision = Precision(PrecisionSettings(dtype=dtype), choose_device(device))  # type: ignore[arg-type]
+    model = app.model(settings)
+    _load_weights(model, checkpoint)
+    model.to(device=precision.device, dtype=precision.parameter_dtype).eval()
+    return Loaded(app, settings, model, checkpoint, precision)
+
+
+def evaluate(loaded: Loaded, files: Sequence[Path] = ()) -> dict[str, float]:
+    """Scores on labelled files, or on the run's own test set."""
+    app, settings = loaded.app, loaded.settings
+    records = app.read(settings, files) if files else app.data(settings).test
+    if records is None:
+        raise ValueError(f"app {app.name}: these settings give no test set; name files to evaluate on")
+    return _scores(app, settings, loaded.model, records, loaded.precision, _alone(loaded.precision))
+
+
+def predict(loaded: Loaded, files: Sequence[Path], out: Path | None = None) -> list[dict[str, Any]]:
+    """One row per record of `files`; written to `out` in the format of its ending."""
+    app = loaded.app
+    if out is not None:
+        check_table_path(out, app.own_formats)
+    is_own = out is not None and out.suffix in app.own_formats
+    records = app.read(loaded.settings, files)
+    rows = app.predict(loaded.model, loaded.settings, records, out if is_own else None)
+    if out is not None and not is_own:
+        write_table(out, rows)
+    return rows
+
+
+def shipped_checkpoints(app_name: str) -> list[str]:
+    """Names of the checkpoints that come with an app."""
+    folder = find_app(app_name).folder / "checkpoints"
+    return sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}"))
+
+
+# The parts of the story
+
+
+@contextmanager
+def _run_folder(out: str | Path, fleet: Fleet) -> Iterator[RunFolder]:
+    """The run's folder; the lead process holds its lock."""
+    if fleet.is_lead:
+        with RunFolder.open(out) as run:
+            fleet.barrier()
+            yield run
+    else:
+        fleet.barrier()
+        yield RunFolder(out)
+
+
+def _check_same_run(run: RunFolder, app: App, settings: Any, fleet: Fleet) -> None:
+    """A folder holds one run: going on with other settings would make a checkpoint that nobody can reproduce."""
+    asked = {"app": app.name, "settings": that_matter(settings)}
+    if run.settings.is_file():
+        stored = run.read_json(run.settings.name)
+        changed = differences(stored, asked)
+        if changed:
+            raise ValueError(
+                f"{run.path}: holds a run with other settings ({'; '.join(changed[:5])}); choose another --out, or the "
+                "same settings to go on with it"
+            )
+    elif fleet.is_lead:
+        run.write_json(run.settings.name, asked)
+
+
+def _task(
+    app: App, settings: Any, data: Data, model: nn.Module, objective: Any, vault: Vault, fleet: Fleet, tell: _Telling
+) -> Task:
+    return Task(
+        model=model,
+        objective=objective,
+        train=data.train,
+        valid=data.valid,
+        collate=app.collate,
+        fit=settings.fit,
+        optim=settings.optim,
+        precision=settings.precision,
+        guard=settings.guard,
+        seed=settings.seed,
+        fleet=fleet,
+        vault=vault,
+        emit=tell.emit,
+        manifest={"app": app.name, "settings": settings.model_dump(mode="json"), "data": data.checksums},
+        log_every=settings.log.every,
+        bookmark=tell.bookmark,
+    )
+
+
+def _go_on_or_start(fit: Fit, app: App, settings: Any, data: Data, run: RunFolder, tell: _Telling) -> None:
+    checkpoint = fit.task.vault.newest()
+    if checkpoint is not None and checkpoint.manifest["data"] != data.checksums:
+        changed = ", ".join(differences(checkpoint.manifest["data"], data.checksums)[:3])
+        raise ValueError(f"{run.path}: the data changed since this run began ({changed}); choose another --out")
+    state = fit.resume()
+    if state is not None:
+        tell.forget_after(state["log_size"])
+    tell.emit(
+        event(
+            "start",
+            app=app.name,
+            run=str(run.path),
+            settings=settings.model_dump(mode="json"),
+            n_parameters=sum(p.numel() for p in fit.model.parameters()),
+            n_train=len(data.train),
+            n_valid=len(data.valid) if data.valid is not None else 0,
+            steps_per_epoch=fit.order.n_batches,
+            epochs=settings.fit.epochs,
+            device=str(fit.fleet.device),
+            precision=settings.precision.dtype,
+            resumed_at=fit.position.step if state is not None else None,
+        )
+    )
+    for line in data.notes if state is None else ():
+        tell.note(line)
+
+
+class _Telling:
+    """The listeners of a run: its event log, the terminal, TensorBoard on request; silent on all but the lead."""
+
+    def __init__(self, run: RunFolder, settings: Any, fleet: Fleet, is_quiet: bool) -> None:
+        self.is_lead, self.emit = fleet.is_lead, Broadcast()
+        if fleet.is_lead:
+            self.ledger = Ledger(run.events)
+            self.emit.listeners.append(self.ledger)
+            if settings.log.tensorboard:
+                self.emit.listeners.append(TensorBoard(run.path / "tensorboard"))
+            if not is_quiet:
+                self.emit.listeners.append(display())
+
+    def __enter__(self) -> _Telling:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.emit.close()
+
+    def note(self, message: str) -> None:
+        self.emit(event("note", message=message))
+
+    def bookmark(self) -> int:
+        return self.ledger.sync()
+
+    def forget_after(self, size: int) -> None:
+        """Drop the lines of steps that will be taken again."""
+        if self.is_lead:
+            self.ledger.truncate_to(size)
+
+    def until_end(self, fit: Fit) -> str:
+        """Run the training and say how it ended, also when it ends with an error."""
+        started = time.monotonic()
+        reason, message = "error", ""
+        try:
+            reason = fit.run()
+        except Interrupted as interrupted:
+            reason, message = interrupted.name, str(interrupted)
+            raise
+        except Exception as error:
+            message = str(error)
+            raise
+        finally:
+            seconds = time.monotonic() - started
+            where = {"step": fit.position.step, "epoch": fit.position.epoch}
+            self.emit(event("stop", reason=reason, seconds=seconds, message=message, **where))
+        return reason
+
+
+def _final_scores(
+    app: App, fit: Fit, data: Data, run: RunFolder, fleet: Fleet, tell: _Telling
+) -> dict[str, dict[str, float]]:
+    """Scores of the best weights, computed once per run: the test set is looked at here and nowhere else."""
+    best = fit.task.vault.best()
+    if best is None:
+        raise ValueError(f"{run.checkpoints}: no checkpoint to evaluate")
+    _load_weights(fit.model, best)
+    if run.scores.is_file():
+        return run.read_json(run.scores.name)["scores"]
+    sets = {"valid": data.valid, "test": data.test}
+    scores = {
+        split: _scores(app, fit.task, fit.model, records, fit.precision, fleet)
+        for split, records in sets.items()
+        if records is not None and len(records)
+    }
+    for split, values in scores.items():
+        tell.emit(event("eval", step=best.step, epoch=fit.position.epoch, split=split, scores=values, is_best=False))
+    if fleet.is_lead:
+        run.write_json(run.scores.name, {"checkpoint": best.path.name, "scores": scores})
+    fleet.barrier()
+    return scores
+
+
+def _scores(
+    app: App, settings: Any, model: nn.Module, records: Records, precision: Precision, fleet: Fleet
+) -> dict[str, float]:
+    objective = settings.objective if isinstance(settings, Task) else app.objective(settings)
+    scores, _ = evaluate_records(
+        model,
+        objective,
+        records,
+        app.collate,
+        batch_size=settings.fit.batch_size,
+        precision=precision,
+        fleet=fleet,
+    )
+    return scores
+
+
+def _write_report(
+    app: App, model: nn.Module, settings: Any, data: Data, run: RunFolder, scores: dict[str, Any]
+) -> None:
+    from isometry.report import write_report
+
+    model.eval()
+    findings = app.report(model, settings, data) if app.report is not None else Findings()
+    write_report(
+        run.report,
+        read_events(run.events),
+        title=f"{app.name}: {run.path.name}",
+        summary=find_app(app.name).summary,
+        scores=scores,
+        figures=findings.figures,
+        tables=findings.tables,
+    )
+
+
+def _find_checkpoint(app: App, run: str | Path) -> Checkpoint:
+    path = Path(run)
+    if (path / MANIFEST).is_file():
+        return read_checkpoint(path, app.name)
+    if path.is_dir():
+        return _best_of_run(app, RunFolder.existing(path))
+    shipped = find_app(app.name).folder / "checkpoints" / str(run)
+    if len(path.parts) == 1 and (shipped / MANIFEST).is_file():
+        return read_checkpoint(shipped, app.name)
+    names = ", ".join(shipped_checkpoints(app.name)) or "none"
+    raise FileNotFoundError(f"{run}: no run folder, no checkpoint folder and no shipped checkpoint (shipped: {names})")
+
+
+def _best_of_run(app: App, run: RunFolder) -> Checkpoint:
+    newest = Vault(run.checkpoints).newest()
+    if newest is None:
+        raise FileNotFoundError(f"{run.path}: this run has no checkpoint yet")
+    if newest.app != app.name:
+        raise ValueError(f"{run.path}: a run of the app '{newest.app}', expected '{app.name}'")
+    settings = validated(app.settings, newest.settings, f"{newest.path}/{MANIFEST}, settings")
+    best = Vault(run.checkpoints, better=app.objective(settings).better).best()
+    return best if best is not None else newest
+
+
+def _load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
+    try:
+        model.load_state_dict(checkpoint.weights())
+    except RuntimeError as error:
+        raise ValueError(f"{checkpoint.path}: the weights do not fit the model: {_second_line(error)}") from None
+
+
+def _second_line(error: RuntimeError) -> str:
+    return " ".join(str(error).split("\n")[1:2]).strip()
+
+
+def _alone(precision: Precision) -> Fleet:
+    return Fleet(0, 1, precision.device, FleetSettings().shard)
+
+
+def as_json(value: Any) -> str:
+    """Results as JSON, numbers in full."""
+    return json.dumps(value, indent=2, default=lambda x: x.tolist() if isinstance(x, torch.Tensor) else str(x))

@@ -1,0 +1,62 @@
+"""Results as a table on disk: CSV, JSON lines, or Parquet where pyarrow is installed; whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from isometry.durable import write_whole
+
+FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+
+Rows = Sequence[dict[str, Any]]
+
+
+def check_table_path(path: Path, own_formats: Sequence[str] = ()) -> None:
+    """Raises ValueError when no format goes by the ending of `path`, OSError when its folder does not exist."""
+    if path.suffix not in (*FORMATS, *own_formats):
+        known = ", ".join((*FORMATS, *own_formats))
+        raise ValueError(f"{path}: no format is known by the ending '{path.suffix}'; expected one of {known}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; create it first")
+
+
+def write_table(path: Path, rows: Rows) -> None:
+    """Write rows with the union of their columns, in order of first appearance."""
+    check_table_path(path)
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    encode: dict[str, Callable[[Rows, list[str]], bytes]] = {
+        ".csv": lambda rows, columns: _separated(rows, columns, ","),
+        ".tsv": lambda rows, columns: _separated(rows, columns, "\t"),
+        ".jsonl": _json_lines,
+        ".parquet": _parquet,
+    }
+    write_whole(path, encode[path.suffix](rows, columns))
+
+
+def _separated(rows: Rows, columns: list[str], separator: str) -> bytes:
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, columns, delimiter=separator, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue().encode()
+
+
+def _json_lines(rows: Rows, _columns: list[str]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def _parquet(rows: Rows, columns: list[str]) -> bytes:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise ValueError("writing .parquet needs pyarrow: pip install 'isometry[parquet]', or choose .csv") from None
+    buffer = io.BytesIO()
+    table = pyarrow.table({column: [row.get(column) for row in rows] for column in columns})
+    pyarrow.parquet.write_table(table, buffer)
+    return buffer.getvalue()

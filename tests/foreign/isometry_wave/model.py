@@ -1,0 +1,27 @@
+"""A perceptron of one variable."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from isometry.settings import Settings
+
+
+class WaveModelSettings(Settings):
+    width: int = 16
+    dropout: float = 0.1
+    offset: float | None = None
+    """Mean of y over the training set; filled by the data."""
+
+
+class WaveModel(nn.Module):
+    def __init__(self, settings: WaveModelSettings) -> None:
+        super().__init__()
+        self.offset = settings.offset or 0.0
+        w = settings.width
+        self.layers = nn.Sequential(
+            nn.Linear(1, w), nn.Tanh(), nn.Dropout(settings.dropout), nn.Linear(w, w), nn.Tanh(), nn.Linear(w, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x[:, None])[:, 0].float() + self.offset
