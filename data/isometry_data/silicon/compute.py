@@ -9,11 +9,13 @@ self-consistent field does not converge is named at the end, and is never part o
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +150,14 @@ def run_all(tasks: dict[str, Callable[[], Atoms]], site: Site) -> dict[str, Atom
     return {name: atoms for name in tasks if (atoms := site.finished(name)) is not None}
 
 
+def run_every(tasks: dict[str, Callable[[], Atoms]], site: Site) -> dict[str, Atoms]:
+    """As `run_all`, for tasks that are all needed: ScfFailure if one failed."""
+    done = run_all(tasks, site)
+    if failed := [name for name in tasks if name not in done]:
+        raise ScfFailure(f"no result for {' '.join(failed)}: see the reasons above")
+    return done
+
+
 def run_and_save(task: Callable[[], Atoms], path: Path) -> None:
     save(task(), path)
 
@@ -157,7 +167,7 @@ def compute_structures(site: Site) -> list[str]:
     structures = {atoms.info["name"]: atoms for atoms in build_structures()}
     shuffled = np.random.default_rng(SEED).permutation(list(structures))
     order = sorted(shuffled, key=lambda name: not name.startswith("eos"))  # the references need the volumes first
-    tasks = {name: lambda name=name: single_point(structures[name], site, name) for name in order}
+    tasks = {name: partial(single_point, structures[name], site, name) for name in order}
     done = run_all(tasks, site)
     return [name for name in structures if name not in done]
 
@@ -223,12 +233,15 @@ def elastic_constants(lattice_constant: float, site: Site) -> dict[str, float]:
     cell = bulk("Si", "diamond", a=lattice_constant, cubic=True)
     cell.info["kpts"] = diamond().info["kpts"]
     tasks = {
-        "reference-stretched": lambda: single_point(strained(cell, normal), site, "reference-stretched"),
-        "reference-compressed": lambda: single_point(strained(cell, -normal), site, "reference-compressed"),
-        "reference-sheared": lambda: single_point(strained(cell, shear), site, "reference-sheared"),
-        "reference-relaxed": lambda: relaxed(strained(cell, shear), site, "reference-relaxed"),
+        name: partial(calculate, strained(cell, strain), site, name)
+        for name, calculate, strain in (
+            ("reference-stretched", single_point, normal),
+            ("reference-compressed", single_point, -normal),
+            ("reference-sheared", single_point, shear),
+            ("reference-relaxed", relaxed, shear),
+        )
     }
-    done = run_all(tasks, site)
+    done = run_every(tasks, site)
     stress = {name.removeprefix("reference-"): atoms.get_stress() / units.GPa for name, atoms in done.items()}
     c11, c12 = ((stress["stretched"] - stress["compressed"]) / (2 * NORMAL_STRAIN))[:2]
     c44, clamped = (stress[name][3] / (2 * SHEAR_STRAIN) for name in ("relaxed", "sheared"))
@@ -250,14 +263,11 @@ def compute_convergence(site: Site, folder: Path) -> None:
     structures = {atoms.info["name"]: atoms for atoms in build_structures()}
     chosen = {"diamond": diamond()} | {name: structures[name] for name in CONVERGENCE_NAMES}
     settings = {"production": PRODUCTION, "cutoff": DENSE_CUTOFF, "cutoff_and_mesh": DENSE}
-    tasks = {
-        f"convergence-{name}-{label}": lambda at=atoms, to=f"convergence-{name}-{label}", how=how: single_point(
-            at, site, to, how
-        )
-        for name, atoms in chosen.items()
-        for label, how in settings.items()
-    }
-    done = run_all(tasks, site)
+    tasks = {}
+    for (name, atoms), (label, accuracy) in itertools.product(chosen.items(), settings.items()):
+        key = f"convergence-{name}-{label}"
+        tasks[key] = partial(single_point, atoms, site, key, accuracy)
+    done = run_every(tasks, site)
     table = {
         label: {name: differences(name, label, done) for name in CONVERGENCE_NAMES} for label in list(settings)[1:]
     }
