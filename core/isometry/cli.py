@@ -188,7 +188,13 @@ def _print_rows(rows: list[dict[str, Any]], n_shown: int = 40) -> None:
 def _failed(error: BaseException) -> int:
     if os.environ.get("ISOMETRY_TRACEBACK"):
         raise error
-    return _say(" ".join(str(error).split()) or type(error).__name__, 1)
+    return _say(_one_line(error), 1)
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _say(message: str, code: int) -> int:

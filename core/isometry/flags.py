@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -11,6 +12,8 @@ import tyro
 from pydantic import ValidationError
 
 from isometry.settings import Settings, explained
+
+_FRAME = str.maketrans("", "", "╭╮╰╯─│┌┐└┘")
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
@@ -34,7 +37,12 @@ def with_flags(settings: AnySettings, flags: Sequence[str], program: str) -> Any
 
 
 def _one_line(said: str) -> str:
-    """tyro frames its complaint in a box of several lines; this is its text alone."""
-    frame = str.maketrans("", "", "╭╮╰╯─│┌┐└┘")
-    text = " ".join(said.translate(frame).split())
-    return text.partition("For full helptext")[0].strip() or "the flags could not be read"
+    """tyro's complaint without its frame, its help texts and its titles."""
+    text = " ".join(said.translate(_FRAME).split())
+    if unknown := re.search(r"Unrecognized options: (.*?)(?: Perhaps you meant:? (--[\w.-]+)| Similar| For full|$)", text):
+        near = f"; did you mean {unknown[2]}?" if unknown[2] else "; --help lists them all"
+        return f"unknown option {unknown[1].rstrip(' .')}{near}"
+    text = re.split(r"Argument helptext|For full helptext|For further information|\[type=", text)[0]
+    text = re.sub(r"^(Value error|Parsing error) ", "", text.strip()).removeprefix("Error parsing ")
+    text = re.sub(r"1 validation error for \w+ ", "", text)
+    return f"flags: {text.strip() or 'could not be read'}"
