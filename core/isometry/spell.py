@@ -25,20 +25,21 @@ def number(value: Any, digits: int = 4) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as a clock reads them: 7 s, 4:05, 2:00:09, 3 d 4:05:06.
+    """Seconds in the two largest units that matter; a dash where it is not known.
 
-    >>> duration(7), duration(245), duration(7209), duration(None)
-    ('7 s', '4:05', '2:00:09', '–')
+    >>> duration(7), duration(245), duration(7509), duration(273906), duration(None)
+    ('7 s', '4 min 05 s', '2 h 05 min', '3 d 04 h', '–')
     """
     if seconds is None or not math.isfinite(seconds):
         return "–"
     minutes, rest = divmod(round(max(seconds, 0)), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
-    if not (days or hours or minutes):
-        return f"{rest} s"
-    clock = f"{hours}:{minutes:02}:{rest:02}" if days or hours else f"{minutes}:{rest:02}"
-    return f"{days} d {clock}" if days else clock
+    if days:
+        return f"{days} d {hours:02} h"
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
 def one_line(text: Any) -> str:
@@ -53,7 +54,7 @@ def _harmless(letter: str) -> str:
 def _real(value: float, digits: int) -> str:
     if not math.isfinite(value):
         return str(value)
-    if 1e4 <= abs(value) < 1e7:
+    if 10**digits <= abs(value) < 1e7:
         return f"{value:,.0f}"
     mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
     return f"{mantissa}e{int(exponent)}" if exponent else mantissa

@@ -211,7 +211,7 @@ def test_plain_lines_tell_each_event_on_its_own_line():
     assert [line.split()[0] for line in lines] == [{"eval": "valid"}.get(one["event"], one["event"]) for one in events]
     assert "\x1b" not in stream.getvalue()
     assert "best so far" in next(line for line in lines if line.startswith("valid"))
-    assert lines[-1] == "stop   finished at step 40 after 4:05"
+    assert lines[-1] == "stop   finished at step 40 after 4 min 05 s"
 
 
 def test_plain_lines_fit_the_encoding_of_the_stream():
