@@ -9,7 +9,6 @@ Everything is data: JSON and safetensors. Whatever else lies in the folder is no
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -17,14 +16,13 @@ import os
 import platform
 import re
 import shutil
-import stat
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 import safetensors.torch
@@ -33,17 +31,24 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 import isometry
-from isometry.durable import explained, remove_whole, sweep, sync_folder, temporary_beside, write_synced
-from isometry.tree import NATIVE, flattened, rebuilt, storable, unshared
+from isometry.durable import explained, remove_whole, sweep, sync_file, sync_folder, temporary_beside, write_synced
+from isometry.manifest import (
+    FORMAT,
+    MANIFEST,
+    SKELETON,
+    TENSORS,
+    WEIGHTS,
+    Damage,
+    compare,
+    read_manifest,
+    read_plain,
+    sealed,
+    verified,
+)
+from isometry.tree import flattened, named, rebuilt
 
-FORMAT = 1
-MANIFEST, WEIGHTS, TENSORS, SKELETON = "manifest.json", "weights.safetensors", "state.safetensors", "state.json"
-_FOLDER = re.compile(r"step-(\d{8,})(?:-(\d+))?")
-_SEAL = ',\n  "sha256": "'  # the manifest's last entry: the digest of all the text before it, in every format
-
-
-class Damage(ValueError):
-    """A checkpoint that is not as it was written: file and what is wrong with it."""
+_NAME = re.compile(r"step-(\d{8,})(?:-(\d+))?")
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 @dataclass(frozen=True)
@@ -79,17 +84,19 @@ class Checkpoint:
         return SKELETON in self.manifest["files"]
 
     def weights(self) -> dict[str, Tensor]:
-        """The tensors predictions use, on the CPU, by name."""
-        return self._tensors(WEIGHTS)
+        """The tensors predictions use, on the CPU, by name. Raises ValueError if the file has changed since."""
+        tensors, unusual = self._tensors(WEIGHTS), self.manifest.get("unusual", {})
+        return {name: rebuilt(unusual.get(name, {"tensor": name}), tensors) for name in tensors}
 
     def state(self) -> Any:
-        """The nested state given to `Vault.save`, tensors on the CPU."""
+        """The nested state given to `Vault.save`, tensors on the CPU. Raises ValueError if there is none."""
         if not self.has_state:
-            raise ValueError(f"{self.path}: holds weights only, for predictions; training cannot go on from it")
+            raise ValueError(f"{self.path}: holds weights only, for predictions: training cannot go on from it")
+        content, tensors = self._content(SKELETON), self._tensors(TENSORS)
         try:
-            return rebuilt(json.loads(self._content(SKELETON)), self._tensors(TENSORS))
+            return rebuilt(json.loads(content), tensors)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{self.path}/{SKELETON}: {error}") from None
+            raise ValueError(f"{self.path}/{SKELETON}: not the state of a run: {error}") from None
 
     def _tensors(self, name: str) -> dict[str, Tensor]:
         try:
@@ -98,13 +105,12 @@ class Checkpoint:
             raise ValueError(f"{self.path}/{name}: not a safetensors file: {error}") from None
 
     def _content(self, name: str) -> bytes:
-        # The bytes that are checked are the bytes that are used: the file may have changed since `verified`.
+        # The bytes that are checked are the bytes that are used: the file may have changed since it was verified.
         try:
-            with _open_plain(self.path / name) as file:
-                content = file.read()
-            _compare(name, len(content), hashlib.sha256(content).hexdigest(), self.manifest["files"][name])
-        except (Damage, OSError) as error:
-            raise ValueError(f"{self.path}: {error}") from None
+            content = read_plain(self.path / name)
+            compare(name, len(content), hashlib.sha256(content).hexdigest(), self.manifest["files"][name])
+        except Damage as damage:
+            raise ValueError(f"{self.path} is damaged ({damage}): copy it again, or use another one") from None
         return content
 
 
@@ -119,9 +125,9 @@ def read_checkpoint(path: str | Path, app: str | None = None) -> Checkpoint:
     if not (path / MANIFEST).exists():
         raise FileNotFoundError(f"{path}: no {MANIFEST} in it, so not a checkpoint")
     try:
-        checkpoint = _verified(path)
+        checkpoint = Checkpoint(path, verified(path))
     except Damage as damage:
-        raise ValueError(f"{path} is damaged ({damage}): copy it again, or use another checkpoint") from None
+        raise ValueError(f"{path} is damaged ({damage}): copy it again, or use another one") from None
     if app is not None and checkpoint.app != app:
         raise ValueError(f"{path}: a checkpoint of the app '{checkpoint.app}', expected '{app}'")
     return checkpoint
@@ -142,6 +148,8 @@ class Vault:
     ) -> None:
         if keep < 1:
             raise ValueError(f"keep is {keep}: at least one checkpoint must be kept")
+        if better not in ("smaller", "larger"):
+            raise ValueError(f"better is '{better}', expected 'smaller' or 'larger'")
         self.folder, self.keep, self.better, self.tell = Path(folder), keep, better, tell
 
     def save(
@@ -160,12 +168,13 @@ class Vault:
         """Write a checkpoint and return its folder once the disk has it; then remove those no longer needed.
 
         Args:
-            weights: what predictions use. state: nested (see tree.py), None for a checkpoint to ship.
+            weights: what predictions use. state: nested (see tree.py); None for a checkpoint to ship.
             data: checksums of the data sets. score: the number that decides which is best; nan counts as none.
             versions: of further libraries; isometry, torch, python and numpy are noted anyway.
         Raises TypeError for what cannot be stored, OSError with one line if it cannot be written; the older
         checkpoints are untouched then and nothing of the new one remains.
         """
+        files, unusual = _files(weights, state)
         manifest = {
             "format": FORMAT,
             "step": int(step),
@@ -176,10 +185,11 @@ class Vault:
             "settings": settings or {},
             "data": data or {},
             "versions": _versions() | (versions or {}),
+            "unusual": unusual,
         }
-        contents = _contents(weights, state)
+        json.dumps(manifest)  # refused before anything is written
         target = self._free_name(step)
-        self._write(target, manifest, contents)
+        self._write(target, manifest, files)
         self._retain(target)
         return target
 
@@ -188,64 +198,66 @@ class Vault:
 
         Raises ValueError if one of a newer format is met, or if there are checkpoints but all are damaged.
         """
-        paths = [path for path in self._paths() if max_step is None or _step_of(path) <= max_step]
-        return self._first_whole(paths)
+        return self._first_whole([path for path in self._paths() if max_step is None or _order(path)[0] <= max_step])
 
     def best(self) -> Checkpoint | None:
         """The verified checkpoint with the best score (of equals the earliest), the newest if none has a score."""
-        ranked = self._ranked()
+        ranked = self._ranked(self._paths())
         return self._first_whole(ranked) if ranked else self.newest()
 
     def sweep(self) -> list[str]:
         """Remove what dead writers left, and return the names. Call it while holding the run's lock."""
         return sweep(self.folder)
 
-    def _write(self, target: Path, manifest: dict[str, Any], contents: dict[str, bytes]) -> None:
+    def _write(self, target: Path, manifest: dict[str, Any], files: dict[str, _Content]) -> None:
         partial = temporary_beside(target)
         try:
-            self.folder.mkdir(exist_ok=True)
+            if not self.folder.is_dir():
+                self.folder.mkdir()
+                sync_folder(self.folder.parent)
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
-            files = {name: _write_file(partial / name, content) for name, content in contents.items()}
-            write_synced(partial / MANIFEST, _sealed(manifest | {"files": files}))
+            entries = {name: _write_file(partial / name, content) for name, content in files.items()}
+            write_synced(partial / MANIFEST, sealed(manifest | {"files": entries}))
             sync_folder(partial)
             os.rename(partial, target)
             sync_folder(self.folder)
         except BaseException as error:
             shutil.rmtree(partial, ignore_errors=True)
             if isinstance(error, OSError):
-                raise explained(error, target, sum(map(len, contents.values()))) from error
+                raise explained(error, target, sum(map(_size, files.values()))) from error
             raise
 
     def _free_name(self, step: int) -> Path:
         # A step saved again gets a new name: replacing a folder is two renames, with nothing in place between them.
-        taken = [_revision_of(path) for path in self._paths() if _step_of(path) == step]
+        taken = [_order(path)[1] for path in self._paths() if _order(path)[0] == step]
         return self.folder / (f"step-{step:08d}-{max(taken) + 1}" if taken else f"step-{step:08d}")
 
     def _paths(self) -> list[Path]:
         """The checkpoint folders, newest first."""
-        if not self.folder.is_dir():
-            return []
-        paths = [path for path in self.folder.iterdir() if _FOLDER.fullmatch(path.name) and path.is_dir()]
-        return sorted(paths, key=lambda path: (_step_of(path), _revision_of(path)), reverse=True)
+        found = self.folder.iterdir() if self.folder.is_dir() else []
+        paths = [path for path in found if _NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()]
+        return sorted(paths, key=_order, reverse=True)
 
-    def _ranked(self) -> list[Path]:
-        """The folders with a score, best first, of equals the earlier step first; by manifest alone."""
+    def _ranked(self, paths: list[Path]) -> list[Path]:
+        """Those with a score, best first, of equals the earlier step first; by manifest alone."""
         ranked: list[tuple[float, int, int, Path]] = []
-        for path in self._paths():
-            with contextlib.suppress(Damage):
-                score = _read_manifest(path)["score"]
-                if score is not None and not math.isnan(score):
-                    rank = score if self.better == "smaller" else -score
-                    ranked.append((rank, _step_of(path), -_revision_of(path), path))
+        for path in paths:
+            try:
+                score = read_manifest(path)["score"]
+            except (Damage, OSError):
+                continue
+            if score is not None and not math.isnan(score):
+                step, revision = _order(path)
+                ranked.append((score if self.better == "smaller" else -score, step, -revision, path))
         return [path for *_, path in sorted(ranked)]
 
     def _first_whole(self, paths: list[Path]) -> Checkpoint | None:
         damages: list[str] = []
         for path in paths:
             try:
-                checkpoint = _verified(path)
-            except Damage as damage:
+                checkpoint = Checkpoint(path, verified(path))
+            except (Damage, OSError) as damage:
                 damages.append(f"{path.name} is damaged ({damage})")
                 continue
             for line in damages:
@@ -253,17 +265,15 @@ class Vault:
             return checkpoint
         if damages:
             raise ValueError(
-                f"{self.folder}: none of the {len(damages)} checkpoints can be read: {'; '.join(damages)}; "
+                f"{self.folder}: no checkpoint can be read: {'; '.join(damages)}: "
                 "restore the folder from a copy, or remove it to start afresh"
             )
         return None
 
     def _retain(self, saved: Path) -> None:
-        latest: dict[int, Path] = {}
-        for path in self._paths():
-            latest.setdefault(_step_of(path), path)
-        best = [path for path in self._ranked() if path in latest.values()][:1]
-        kept = {saved, *list(latest.values())[: self.keep], *best}
+        latest = {_order(path)[0]: path for path in reversed(self._paths())}  # of a step, the last one saved
+        by_age = [latest[step] for step in sorted(latest, reverse=True)]
+        kept = {saved, *by_age[: self.keep], *self._ranked(by_age)[:1]}
         for path in self._paths():
             if path not in kept:
                 try:
@@ -272,12 +282,13 @@ class Vault:
                     self.tell(f"checkpoint {path.name} is no longer needed but could not be removed: {error}")
 
 
-def _step_of(path: Path) -> int:
-    return int(path.name.split("-")[1])
+_Content = bytes | dict[str, Tensor]
 
 
-def _revision_of(path: Path) -> int:
-    return int([*path.name.split("-"), 1][2])
+def _order(path: Path) -> tuple[int, int]:
+    """The step of a checkpoint folder, and how many times that step was saved."""
+    _, step, revision = [*path.name.split("-"), "1"][:3]
+    return int(step), int(revision)
 
 
 def _versions() -> dict[str, str]:
@@ -289,91 +300,36 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _contents(weights: dict[str, Tensor], state: Any) -> dict[str, bytes]:
-    """File name -> content; all that can be refused is refused here, before anything is written."""
-    memory: set[int] = set()
-    plain: dict[str, Tensor] = {}
-    for name, tensor in weights.items():
-        if not isinstance(tensor, Tensor) or tensor.dtype not in NATIVE or name == "__metadata__":
-            found = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise TypeError(f"weights[{name!r}] is {found}, which a weights file cannot hold under this name")
-        plain[name] = unshared(storable(tensor, f"weights[{name!r}]"), memory)
-    contents = {WEIGHTS: safetensors.torch.save(plain)}
+def _files(weights: dict[str, Tensor], state: Any) -> tuple[dict[str, _Content], dict[str, Any]]:
+    """File name -> content, and how to read unusual weights; all that cannot be stored is refused here."""
+    tensors, unusual = named(weights, "weights")
+    files: dict[str, _Content] = {WEIGHTS: tensors}
     if state is not None:
-        tensors, skeleton = flattened(state)
-        contents[TENSORS] = safetensors.torch.save(tensors)
-        contents[SKELETON] = json.dumps(skeleton, separators=(",", ":")).encode("ascii")
-    return contents
+        files[TENSORS], skeleton = flattened(state)
+        files[SKELETON] = json.dumps(skeleton, separators=(",", ":")).encode("ascii")
+    return files, unusual
 
 
-def _write_file(path: Path, content: bytes) -> dict[str, Any]:
-    with ThreadPoolExecutor(1) as pool:  # the digest is computed while the disk writes: both release the GIL
-        digest = pool.submit(hashlib.sha256, content)
+def _size(content: _Content) -> int:
+    if isinstance(content, bytes):
+        return len(content)
+    return sum(tensor.nbytes + len(name) + 80 for name, tensor in content.items())  # 80: its entry in the header
+
+
+def _write_file(path: Path, content: _Content) -> dict[str, Any]:
+    if isinstance(content, bytes):
         write_synced(path, content)
-        return {"bytes": len(content), "sha256": digest.result().hexdigest()}
-
-
-def _sealed(manifest: dict[str, Any]) -> bytes:
-    body = json.dumps(manifest, indent=2).removesuffix("\n}")
-    return f'{body}{_SEAL}{hashlib.sha256(body.encode()).hexdigest()}"\n}}\n'.encode()
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest as written. Raises Damage; ValueError if a newer isometry wrote it."""
+        return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     try:
-        with _open_plain(folder / MANIFEST) as file:
-            text = file.read().decode("utf-8")
-        body, _, seal = text.rpartition(_SEAL)
-        if seal != f'{hashlib.sha256(body.encode()).hexdigest()}"\n}}\n':
-            raise Damage(f"{MANIFEST}: truncated or changed, its own sha256 differs")
-        manifest = json.loads(text)
-    except OSError as error:
-        raise Damage(f"{MANIFEST}: {error.strerror}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        raise Damage(f"{MANIFEST}: not JSON") from None
-    if manifest.get("format", 0) > FORMAT:
-        raise ValueError(
-            f"{folder}: made by format {manifest['format']}, this isometry reads up to {FORMAT}: upgrade isometry"
-        )
-    _check_fields(manifest)
-    return manifest
-
-
-def _check_fields(manifest: dict[str, Any]) -> None:
-    expected = {"step": int, "app": str, "settings": dict, "scores": dict, "files": dict, "versions": dict}
-    for key, kind in expected.items():
-        if not isinstance(manifest.get(key), kind):
-            raise Damage(f"{MANIFEST}: '{key}' is {manifest.get(key)!r}, expected {kind.__name__}")
-    if not isinstance(manifest.get("score"), float | int | None):
-        raise Damage(f"{MANIFEST}: 'score' is {manifest.get('score')!r}, expected a number or null")
-    if set(manifest["files"]) not in ({WEIGHTS}, {WEIGHTS, TENSORS, SKELETON}):
-        raise Damage(f"{MANIFEST}: names the files {sorted(manifest['files'])}, which no checkpoint has")
-
-
-def _verified(folder: Path) -> Checkpoint:
-    """The checkpoint in `folder` after comparing every file with the manifest. Raises Damage."""
-    manifest = _read_manifest(folder)
-    for name, expected in manifest["files"].items():
-        try:
-            with _open_plain(folder / name) as file:
-                size = os.fstat(file.fileno()).st_size
-                _compare(name, size, hashlib.file_digest(file, "sha256").hexdigest(), expected)
-        except OSError as error:
-            raise Damage(f"{name}: {error.strerror}") from None
-    return Checkpoint(folder, manifest)
-
-
-def _compare(name: str, size: int, digest: str, expected: dict[str, Any]) -> None:
-    if size != expected["bytes"]:
-        raise Damage(f"{name}: {size:,} bytes, expected {expected['bytes']:,}")
-    if digest != expected["sha256"]:
-        raise Damage(f"{name}: sha256 differs")
-
-
-def _open_plain(path: Path) -> BinaryIO:
-    """Open a regular file for reading; a link could lead out of the folder, a pipe could wait for ever."""
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise Damage(f"{path.name}: not a regular file")
-    return os.fdopen(handle, "rb")
+        # Straight to the file: serialising in memory first takes twice the memory and 1.5 times as long.
+        safetensors.torch.save_file(content, path)
+    except SafetensorError as error:
+        number = _OS_ERROR.search(str(error))
+        if number is None:
+            raise
+        raise OSError(int(number.group(1)), os.strerror(int(number.group(1)))) from error
+    with ThreadPoolExecutor(1) as pool, open(path, "rb") as file:
+        flushed = pool.submit(sync_file, path)  # the disk writes while the digest is computed: both release the GIL
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        flushed.result()
+    return {"bytes": path.stat().st_size, "sha256": digest}

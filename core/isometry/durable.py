@@ -19,12 +19,21 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
 
 
-def write_synced(path: Path, content: bytes | memoryview) -> None:
+def write_synced(path: Path, content: bytes) -> None:
     """Write a file and wait until the disk has it."""
     with open(path, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the disk has what was written to the file."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:
@@ -88,13 +97,14 @@ def explained(error: OSError, path: Path, needed: int) -> OSError:
     else:
         advice = "check the disk and the folder, or choose another one"
     reason = error.strerror or str(error)
-    line = f"{path}: not written ({reason}): {needed:,} bytes needed, {_bytes_free(path)} bytes free; {advice}"
+    line = f"{path}: not written ({reason}): {needed:,} bytes needed, {bytes_free(path)} bytes free; {advice}"
     clear = type(error)(line)
     clear.errno = error.errno
     return clear
 
 
-def _bytes_free(path: Path) -> str:
+def bytes_free(path: Path) -> str:
+    """Bytes free where `path` is or would be, in words."""
     for folder in (path, *path.absolute().parents):
         with contextlib.suppress(OSError):
             return f"{shutil.disk_usage(folder).free:,}"

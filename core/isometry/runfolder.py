@@ -13,9 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from isometry.durable import explained, sweep, write_whole
+from isometry.durable import bytes_free, explained, sweep, sync_folder, write_whole
 
 LOCK = ".lock"
+_LOCK_BEGINS = b'{"pid": '
 
 
 class RunFolder:
@@ -52,13 +53,13 @@ class RunFolder:
         made = run._make()
         try:
             run._take_lock()
+            sweep(run.path)
+            sweep(run.checkpoints)
         except BaseException:
             run.close()
             if made:
                 run._unmake()
             raise
-        sweep(run.path)
-        sweep(run.checkpoints)
         return run
 
     @classmethod
@@ -73,7 +74,7 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file of the run at one instant; never a part of it. Raises OSError with one clear line."""
-        if Path(name).name != name:
+        if not name or Path(name).name != name:
             raise ValueError(f"'{name}': a file of a run lies directly in its folder")
         write_whole(self.path / name, text)
         return self.path / name
@@ -109,13 +110,15 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(f"{self.path}: a file is in the way: a run needs a folder of its own")
         if self.path.is_dir():
-            if any(self.path.iterdir()) and not self._is_run():
+            if any(entry.name != LOCK for entry in self.path.iterdir()) and not self._is_run():
                 raise FileExistsError(f"{self.path}: holds files but no run: choose a new or empty folder")
             return False
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            sync_folder(self.path.parent)
         except OSError as error:
-            raise explained(error, self.path, 0) from error
+            reason = f"{error.strerror}, {bytes_free(self.path)} bytes free"
+            raise type(error)(f"{self.path}: the folder cannot be made ({reason}): choose another one") from error
         return True
 
     def _unmake(self) -> None:
@@ -124,7 +127,11 @@ class RunFolder:
             self.path.rmdir()
 
     def _is_run(self) -> bool:
-        return (self.path / LOCK).is_file() or (self.settings.is_file() and self.checkpoints.is_dir())
+        if self.settings.is_file() and self.checkpoints.is_dir():
+            return True  # copied from elsewhere, without the hidden file
+        with contextlib.suppress(OSError):
+            return (self.path / LOCK).read_bytes().startswith(_LOCK_BEGINS)
+        return False
 
     def _take_lock(self) -> None:
         path = self.path / LOCK
@@ -137,8 +144,8 @@ class RunFolder:
         try:
             self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(self._lock, 0)
-            os.write(self._lock, line)
+            os.pwrite(self._lock, line, 0)  # before it is cut: at no moment is the file empty
+            os.ftruncate(self._lock, len(line))
         except BlockingIOError:
             raise BlockingIOError(
                 f"{self.path}: in use by {_owner(path)}: wait, stop it, or choose another folder"

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 MAX_DEPTH = 64
-# What safetensors writes under its own name since 0.5; other types are stored as their raw bytes.
+# What every safetensors since 0.5 knows; other types are stored as their bytes, and the skeleton says which type.
 NATIVE = frozenset(
-    {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.bool}
+    {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool}
     | {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
 )
 ARRAY_KINDS = "biufcSUmM"  # NumPy kinds that are plain bytes: no objects, no records
@@ -48,20 +48,47 @@ def rebuilt(skeleton: Skeleton, tensors: dict[str, Tensor]) -> Any:
     try:
         kind = next(iter(skeleton))
         return _READERS[kind](skeleton, tensors)
-    except (KeyError, TypeError, AttributeError, RuntimeError, StopIteration) as error:
+    except (LookupError, TypeError, AttributeError, RuntimeError, OverflowError, StopIteration) as error:
         raise ValueError(f"not the skeleton of a state: {str(skeleton)[:80]} ({error!r})") from None
 
 
-def storable(tensor: Tensor, where: str) -> Tensor:
-    """The same numbers, detached, dense, contiguous and on the CPU. Raises TypeError for what has no plain bytes."""
+def named(tensors: dict[str, Tensor], root: str) -> tuple[dict[str, Tensor], dict[str, Skeleton]]:
+    """Tensors as `flattened` stores them, under their own names, and the skeletons of those stored as bytes.
+
+    Tied tensors are stored once for each name, so that a reader without the skeletons misses none.
+    """
+    memory: set[int] = set()
+    stored: dict[str, Tensor] = {}
+    unusual: dict[str, Skeleton] = {}
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor) or type(name) is not str or name == "__metadata__":
+            raise TypeError(f"{root}[{name!r}] is a {type(tensor).__name__}: expected a tensor under a free name")
+        stored[name] = _unshared(_stored(tensor, f"{root}[{name!r}]"), memory)
+        if tensor.dtype not in NATIVE:
+            unusual[name] = _skeleton(tensor, name)
+    return stored, unusual
+
+
+def _stored(tensor: Tensor, where: str) -> Tensor:
+    """The same numbers, dense, on the CPU, as their bytes if safetensors may not know the type. Raises TypeError."""
     if type(tensor) not in (Tensor, torch.nn.Parameter):
         raise TypeError(f"{where} is a {type(tensor).__name__}: gather it into a plain tensor first")
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
         raise TypeError(f"{where} is a sparse, quantized, nested or meta tensor: make it dense first")
-    return tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
+    plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
+    if tensor.dtype in NATIVE:
+        return plain
+    # An empty tensor may have stride 0, under which torch refuses the view.
+    return plain.reshape(-1).view(torch.uint8) if plain.numel() else torch.empty(0, dtype=torch.uint8)
 
 
-def unshared(tensor: Tensor, memory: set[int]) -> Tensor:
+def _skeleton(tensor: Tensor, name: str) -> Skeleton:
+    if tensor.dtype in NATIVE:
+        return {"tensor": name}
+    return {"tensor": name, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
+
+
+def _unshared(tensor: Tensor, memory: set[int]) -> Tensor:
     """`tensor`, or a copy if its memory is among `memory`, which it joins: safetensors refuses shared memory."""
     address = tensor.untyped_storage().data_ptr()
     if address and address in memory:
@@ -115,16 +142,13 @@ class _Writer:
         return {"items": [[self.encode(key, where, depth), value] for key, value in values]}
 
     def encode_tensor(self, tensor: Tensor, where: str) -> Skeleton:
-        plain = storable(tensor, where)
-        look = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.is_conj(), tensor.is_neg())
-        look = (*look, tensor.device)
+        stored = _stored(tensor, where)
+        look = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        look = (*look, tensor.is_conj(), tensor.is_neg())
         name = self.known.setdefault(look, where) if tensor.numel() else where
-        raw = tensor.dtype not in NATIVE
         if name == where:
-            plain = plain.reshape(-1).view(torch.uint8) if raw else plain
-            self.tensors[name] = unshared(plain, self.memory)
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        return {"tensor": name, "dtype": dtype, "shape": list(tensor.shape)} if raw else {"tensor": name}
+            self.tensors[name] = _unshared(stored, self.memory)
+        return _skeleton(tensor, name)
 
     def encode_array(self, array: np.ndarray | np.generic, where: str) -> Skeleton:
         if array.dtype.kind not in ARRAY_KINDS or type(array) is np.ma.MaskedArray:
@@ -138,7 +162,10 @@ def _read_tensor(skeleton: Skeleton, tensors: dict[str, Tensor]) -> Tensor:
     tensor = tensors[skeleton["tensor"]]
     if "dtype" not in skeleton:
         return tensor
-    return tensor.view(getattr(torch, skeleton["dtype"])).reshape(skeleton["shape"])
+    dtype = getattr(torch, skeleton["dtype"])
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"{skeleton['dtype']} is no type of tensor")
+    return tensor.view(dtype).reshape(skeleton["shape"])
 
 
 def _read_array(skeleton: Skeleton, tensors: dict[str, Tensor]) -> np.ndarray:
