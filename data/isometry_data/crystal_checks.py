@@ -36,7 +36,8 @@ def _check_elements(atoms: Atoms) -> None:
     if strange.size:
         first = strange[0]
         raise ValueError(f"atom {first} has atomic number {numbers[first]} (unknown element), expected 1 to 118")
-    for site, share in atoms.info.get("occupancy", {}).items():
+    occupancy = atoms.info.get("occupancy")  # from a CIF: {site: {symbol: share}}
+    for site, share in occupancy.items() if isinstance(occupancy, dict) else ():
         if len(share) > 1 or min(share.values()) < 1:
             raise ValueError(f"site {site} is partially occupied ({share}); expected an ordered structure")
 

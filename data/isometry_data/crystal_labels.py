@@ -29,6 +29,12 @@ def labels_of(atoms: Atoms) -> Labels:
     return Labels(_energy(atoms), _forces(atoms), _trusted(_stress(atoms), atoms.info.get("stress_trust", "full")))
 
 
+def keys_of(atoms: Atoms) -> str:
+    """What a file said of a structure beyond atoms and cell, for a message about what it did not say."""
+    results = atoms.calc.results if atoms.calc is not None else {}
+    return ", ".join(sorted({*results, *atoms.info, *atoms.arrays} - {"numbers", "positions"})) or "no labels at all"
+
+
 def _found(atoms: Atoms, name: str) -> object:
     """What stands under `REF_<name>`, else under `<name>`, or None. ASE moves the known names to a calculator."""
     results = atoms.calc.results if atoms.calc is not None else {}

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from isometry_data.crystal_checks import check_structure
-from isometry_data.crystal_labels import LABELS, labels_of
+from isometry_data.crystal_labels import LABELS, keys_of, labels_of
 from isometry_data.neighbours import neighbours
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def record_of(atoms: Atoms, *, source: str = "memory", frame: int = 0, require: 
         labels = labels_of(atoms)
         for name in require:
             if getattr(labels, name) is None:
-                raise ValueError(f"no {name}; give it under `{name}` or `REF_{name}`, or do not ask for it")
+                raise ValueError(f"no {name}, expected under `{name}` or `REF_{name}`; the file has {keys_of(atoms)}")
     except ValueError as error:
         raise ValueError(f"{source}, frame {frame}: {error}") from None
     return CrystalRecord(
@@ -139,6 +139,8 @@ def write_crystals(
     if len(records) != len(predictions):
         raise ValueError(f"{len(records)} records but {len(predictions)} predictions; expected one for each")
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder to write {path.name} in")
     images = [_predicted(record, dict(prediction)) for record, prediction in zip(records, predictions, strict=True)]
     from ase.io import write
 
@@ -184,6 +186,8 @@ def _frames(index: int | str | slice) -> tuple[slice, int, int | None]:
     chosen = string2index(index) if isinstance(index, str) else index
     if isinstance(chosen, int):
         chosen = slice(chosen, chosen + 1 or None)
+    if isinstance(chosen, str):
+        raise ValueError(f"index {index!r} is neither a frame number nor a slice such as ':100' or '::10'")
     start, stop, step = chosen.start or 0, chosen.stop or 0, 1 if chosen.step is None else chosen.step
     return chosen, max(start, 0), step if start >= 0 and stop >= 0 and step > 0 else None
 
@@ -230,7 +234,7 @@ def _one_line(path: Path, frame: int) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (EOFError, MemoryError) as error:
+    except EOFError as error:
         raise ValueError(f"{path}: the file is cut off ({error}); copy or download it again") from None
     except UnknownFileTypeError as error:
         raise ValueError(f"{path}: not a structure file that ASE knows ({error})") from None
