@@ -134,7 +134,8 @@ def read_checkpoint(path: str | Path, app: str | None = None) -> Checkpoint:
 
 
 class Vault:
-    """The checkpoints of one run: the last `keep` and the best, each whole or absent, whatever happens.
+    """The checkpoints of one run: the last `keep` and the best (the first until one has a score), each whole or absent,
+    whatever happens.
 
     One process writes at a time (see RunFolder's lock). `tell` receives one line about each damaged checkpoint.
     """
@@ -205,6 +206,20 @@ class Vault:
         ranked = self._ranked(self._paths())
         return self._first_whole(ranked) if ranked else self.newest()
 
+    def haven(self) -> Checkpoint | None:
+        """The checkpoint to go back to when a run goes wrong: the best, or the first if none has a score.
+
+        Never the newest: which one that is depends on the clock, and a resumed run must go back to the same one.
+        """
+        paths = self._paths()
+        return self._first_whole(self._ranked(paths) or paths[::-1])
+
+    def forget_after(self, step: int) -> None:
+        """Remove the checkpoints later than `step`: a run that went back to it must not find them when it resumes."""
+        for path in self._paths():
+            if _order(path)[0] > step:
+                remove_whole(path)
+
     def sweep(self) -> list[str]:
         """Remove what dead writers left, and return the names. Call it while holding the run's lock."""
         return sweep(self.folder)
@@ -273,7 +288,7 @@ class Vault:
     def _retain(self, saved: Path) -> None:
         latest = {_order(path)[0]: path for path in reversed(self._paths())}  # of a step, the last one saved
         by_age = [latest[step] for step in sorted(latest, reverse=True)]
-        kept = {saved, *by_age[: self.keep], *self._ranked(by_age)[:1]}
+        kept = {saved, *by_age[: self.keep], *(self._ranked(by_age) or by_age[::-1])[:1]}
         for path in self._paths():
             if path not in kept:
                 try:

@@ -1,5 +1,6 @@
 """Checkpoints: whole or noticed, the right ones kept, nothing in them runs."""
 
+import hashlib
 import json
 import math
 import os
@@ -33,7 +34,7 @@ def reseal_file(folder, name, content):
     """Replace a file of the checkpoint and make the manifest agree with it."""
     (folder / name).write_bytes(content)
     files = json.loads((folder / "manifest.json").read_text())["files"]
-    digest = manifest.hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256(content).hexdigest()
     reseal(folder, files=files | {name: {"bytes": len(content), "sha256": digest}})
 
 
@@ -235,6 +236,16 @@ def test_a_step_saved_again_supersedes_the_one_before(vault):
     assert save(vault, 2).name == "step-00000002-3"
 
 
+def test_a_run_that_went_back_forgets_the_later_checkpoints(vault):
+    vault.keep = 9
+    for step in (1, 2, 3):
+        save(vault, step)
+    (vault.folder / "step-00000003" / "state.json").write_text("damaged")
+    vault.forget_after(1)
+    assert os.listdir(vault.folder) == ["step-00000001"]
+    assert vault.newest().step == 1
+
+
 def test_other_things_in_the_folder_are_left_alone(vault):
     save(vault, 1)
     (vault.folder / "step-00000009").write_text("a file")
@@ -265,7 +276,7 @@ def test_a_manifest_that_is_none_is_refused_even_with_a_seal_that_fits(vault, te
     with pytest.raises(ValueError, match=r"manifest\.json: "):
         read_checkpoint(path)
     body = text.decode("latin-1")
-    digest = manifest.hashlib.sha256(body.encode()).hexdigest()
+    digest = hashlib.sha256(body.encode()).hexdigest()
     (path / "manifest.json").write_text(f'{body},\n  "sha256": "{digest}"\n}}\n')
     with pytest.raises(ValueError, match=r"manifest\.json: "):
         read_checkpoint(path)
