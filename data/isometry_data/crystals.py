@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import os
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from isometry_data.crystal_checks import check_structure
+from isometry_data.crystal_files import structures_in
 from isometry_data.crystal_labels import LABELS, keys_of, labels_of
 from isometry_data.neighbours import neighbours
 
@@ -86,15 +84,8 @@ def read_crystals(
     unknown = sorted(set(require) - set(LABELS))
     if unknown:
         raise ValueError(f"cannot require {', '.join(unknown)}; the labels are {', '.join(LABELS)}")
-    path = _existing(path)
-    chosen, first, step = _frames(index)
-    records = []
-    for count, atoms in enumerate(_parsed(path, chosen if step else slice(None), first, step or 1)):
-        records.append(record_of(atoms, source=str(path), frame=first + count * (step or 1), require=require))
-    records = records if step else records[chosen]
-    if not records:
-        raise ValueError(f"{path}: no frames for index {index!r}; expected at least one structure")
-    return records
+    found = structures_in(path, index)
+    return [record_of(atoms, source=str(path), frame=frame, require=require) for frame, atoms in found]
 
 
 def record_of(atoms: Atoms, *, source: str = "memory", frame: int = 0, require: Sequence[str] = ()) -> CrystalRecord:
@@ -166,83 +157,6 @@ def _predicted(record: CrystalRecord, prediction: dict[str, Any]) -> Atoms:
     atoms.info.pop("stress_trust", None)
     atoms.calc = SinglePointCalculator(atoms, **prediction)
     return atoms
-
-
-def _existing(path: str | os.PathLike[str]) -> Path:
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path}: is a folder, expected a structure file")
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path}: the file is empty, expected structures")
-    return path
-
-
-def _frames(index: int | str | slice) -> tuple[slice, int, int | None]:
-    """The slice, its first frame and its step; no step where counting from the end needs the whole file."""
-    from ase.io.formats import string2index
-
-    chosen = string2index(index) if isinstance(index, str) else index
-    if isinstance(chosen, int):
-        chosen = slice(chosen, chosen + 1 or None)
-    if isinstance(chosen, str):
-        raise ValueError(f"index {index!r} is neither a frame number nor a slice such as ':100' or '::10'")
-    start, stop, step = chosen.start or 0, chosen.stop or 0, 1 if chosen.step is None else chosen.step
-    return chosen, max(start, 0), step if start >= 0 and stop >= 0 and step > 0 else None
-
-
-def _parsed(path: Path, chosen: slice, first: int, step: int) -> Iterator[Atoms]:
-    """ASE's structures one by one; whatever its readers raise becomes one line naming file and frame."""
-    from ase.io import iread
-
-    count = 0
-    with _one_line(path, first):
-        source, kind = _unpacked(path)
-        frames = iter(iread(source, chosen, format=kind, do_not_split_by_at_sign=True))
-    while True:
-        with _one_line(path, first + count * step):
-            atoms = next(frames, None)
-        if atoms is None:
-            return
-        yield atoms
-        count += 1
-
-
-def _unpacked(path: Path) -> tuple[str | IO[Any], str | None]:
-    """What ASE shall read, and as which format: the path, or a compressed file's contents in memory.
-
-    ASE seeks to each frame in turn, and a seek in a compressed stream unpacks it again from its beginning: reading
-    262 frames of 108 atoms that way took thirty times as long.
-    """
-    from ase.io.formats import filetype, get_compression, get_ioformat, open_with_compression
-
-    if get_compression(str(path))[1] is None:
-        return str(path), None
-    kind = get_ioformat(filetype(str(path)))
-    with open_with_compression(str(path), "rb") as packed:
-        contents = packed.read()
-    return io.BytesIO(contents) if kind.isbinary else io.StringIO(contents.decode()), kind.name
-
-
-@contextmanager
-def _one_line(path: Path, frame: int) -> Iterator[None]:
-    """Readers fail in every way there is, and warn of what does not matter here (CIF symmetry, unread keys)."""
-    from ase.io.formats import UnknownFileTypeError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except EOFError as error:
-        raise ValueError(f"{path}: the file is cut off ({error}); copy or download it again") from None
-    except UnknownFileTypeError as error:
-        raise ValueError(f"{path}: not a structure file that ASE knows ({error})") from None
-    except KeyError as error:
-        raise ValueError(f"{path}, frame {frame}: unknown element or missing entry {error}") from None
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}, frame {frame}: cannot be read ({type(error).__name__}: {reason})") from None
 
 
 def _plain(info: Mapping[str, Any]) -> dict[str, str | float | int | bool]:
