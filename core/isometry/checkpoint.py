@@ -286,10 +286,12 @@ class Vault:
         return None
 
     def _retain(self, saved: Path) -> None:
-        latest = {_order(path)[0]: path for path in reversed(self._paths())}  # of a step, the last one saved
+        paths = self._paths()
+        latest = {_order(path)[0]: path for path in reversed(paths)}  # of a step, the last one saved
         by_age = [latest[step] for step in sorted(latest, reverse=True)]
-        kept = {saved, *by_age[: self.keep], *(self._ranked(by_age) or by_age[::-1])[:1]}
-        for path in self._paths():
+        # The best may be an earlier save of a step: one saved again on a signal has no score.
+        kept = {saved, *by_age[: self.keep], *self._ranked(paths)[:1]}
+        for path in paths:
             if path not in kept:
                 try:
                     remove_whole(path)

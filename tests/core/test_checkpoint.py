@@ -236,6 +236,16 @@ def test_a_step_saved_again_supersedes_the_one_before(vault):
     assert save(vault, 2).name == "step-00000002-3"
 
 
+def test_a_scored_checkpoint_stays_the_best_when_its_step_is_saved_again_without_a_score(vault):
+    save(vault, 1, score=2.0)
+    scored = save(vault, 2, score=1.0)
+    again = save(vault, 2)
+    for step in (3, 4, 5):
+        save(vault, step)
+    assert vault.best().path == scored
+    assert not again.exists()
+
+
 def test_a_run_that_went_back_forgets_the_later_checkpoints(vault):
     vault.keep = 9
     for step in (1, 2, 3):
