@@ -57,7 +57,7 @@ def descend(valley, settings, n_steps):
         ("rmsprop", 0.03, 2000),
         ("adam", 0.1, 2000),
         ("adamw", 0.1, 2000),
-        ("muon", 0.2, 2000),
+        ("muon", 0.2, 4000),
     ],
 )
 def test_c2_every_optimizer_finds_the_minimum_of_a_ravine(name, rate, n_steps):
