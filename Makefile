@@ -26,7 +26,7 @@ demo: $(STAMP)  ## train the crystal app on the embedded data, evaluate it, pred
 	rm -rf '$(RUN)'
 	$(BIN)/isometry train crystal --preset $(PRESET) --out '$(RUN)'
 	$(BIN)/isometry evaluate crystal '$(RUN)'
-	$(BIN)/isometry predict crystal '$(RUN)' examples/silicon.vasp --out '$(RUN)/predictions.csv'
+	$(BIN)/isometry predict crystal '$(RUN)' examples/silicon.extxyz --out '$(RUN)/predictions.csv'
 	@echo
 	@echo 'Model:       $(RUN)/checkpoints'
 	@echo 'Report:      $(RUN)/report.html (open it in a browser)'
@@ -40,15 +40,15 @@ test-slow: $(STAMP)  ## run the tests that train for minutes or restart many tim
 	$(PYTEST) -n 2 -m slow
 
 lint: $(STAMP)  ## check format and style
-	$(BIN)/ruff format --check
-	$(BIN)/ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m ruff check
 
 types: $(STAMP)  ## check types
-	$(BIN)/pyright --pythonpath '$(BIN)/python'
+	$(BIN)/python -m pyright --pythonpath '$(BIN)/python'
 
 format: $(STAMP)  ## bring the sources into form
-	$(BIN)/ruff format
-	$(BIN)/ruff check --fix
+	$(BIN)/python -m ruff format
+	$(BIN)/python -m ruff check --fix
 
 clean:  ## remove what the build and the linters left; the environment and the runs stay
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
