@@ -1,0 +1,71 @@
+"""The crystal app as the engine sees it: settings, presets, and how data, model and objective come together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from isometry.app import App, Data
+from isometry.cli import script
+from isometry.run_settings import RunSettings
+from isometry_data.crystals import read_crystals
+
+from isometry_crystal.dataset import CrystalDataset, collate, statistics
+from isometry_crystal.findings import findings
+from isometry_crystal.model import CrystalModel, ModelSettings
+from isometry_crystal.objective import LossSettings, objective_of
+from isometry_crystal.predict import predict
+from isometry_crystal.sources import SourceSettings, notes, structures
+
+
+class CrystalSettings(RunSettings):
+    """A run of the crystal app."""
+
+    data: SourceSettings = SourceSettings()
+    model: ModelSettings = ModelSettings()
+    loss: LossSettings = LossSettings()
+
+
+def data(settings: CrystalSettings) -> Data:
+    split, checksums = structures(settings.data, settings.seed)
+    crystals = (CrystalDataset(records, settings.model.cutoff) for records in split)
+    train, valid, test = (each if len(each) else None for each in crystals)
+    if train is None:
+        raise ValueError("no training structure is left; check data.train and data.valid_fraction")
+    return Data(train, valid, test, checksums, notes(split))
+
+
+def learn(settings: CrystalSettings, data: Data) -> CrystalSettings:
+    """Energy offsets, energy scale and neighbour counts come from the training set and stay with the checkpoint."""
+    assert isinstance(data.train, CrystalDataset)
+    return settings.changed(model=statistics(data.train))
+
+
+def read(settings: CrystalSettings, files: Sequence[Path]) -> CrystalDataset:
+    records = [record for file in files for record in read_crystals(file)]
+    return CrystalDataset(records, settings.model.cutoff)
+
+
+PRESETS = {
+    "tiny": CrystalSettings(),
+    "silicon": CrystalSettings(),
+    "mlearn": CrystalSettings(data=SourceSettings(source="mlearn")),
+}
+
+APP = App(
+    name="crystal",
+    settings=CrystalSettings,
+    presets=PRESETS,
+    data=data,
+    learn=learn,
+    collate=collate,
+    model=lambda settings: CrystalModel(settings.model),
+    objective=lambda settings: objective_of(settings.loss),
+    read=read,
+    predict=predict,
+    own_formats=(".xyz", ".extxyz"),
+    report=findings,
+)
+
+if __name__ == "__main__":
+    script("crystal")
