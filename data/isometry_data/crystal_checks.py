@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # twice (a site generated from two symmetry operations, an image kept at both faces) lies within its rounding, 0.05 Å.
 CLOSEST_ATOMS = 0.2  # Å
 HEAVIEST_ELEMENT = 118
+MOST_BINS = 1e5  # the search divides the cell into bins as wide as its cutoff; a mostly empty cell shall stay cheap
 FLATTEST_CELL = 1e-6  # volume over the product of the lengths of the periodic vectors
 
 
@@ -52,7 +53,8 @@ def _check_cell(cell: np.ndarray, pbc: np.ndarray) -> None:
 
 
 def _check_distances(atoms: Atoms) -> None:
-    edges, shift = neighbours(atoms, cutoff=1.0)  # bins of 1 Å: finer ones would fill the memory for large cells
+    volume = abs(np.linalg.det(np.asarray(atoms.cell)))
+    edges, shift = neighbours(atoms, cutoff=max(1.0, (volume / MOST_BINS) ** (1 / 3)))
     if edges.shape[1] == 0:
         return
     centre, neighbour = edges
