@@ -4,6 +4,8 @@ import bz2
 import gzip
 import lzma
 import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -340,6 +342,12 @@ def test_predictions_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such folder"):
         write_crystals(tmp_path / "nowhere" / "out.xyz", [record], [{"energy": 0.0}])
     assert os.listdir(tmp_path) == []
+
+
+def test_reading_a_file_needs_no_torch(tmp_path):
+    path = text_file(tmp_path, frame(f"{LATTICE} energy=1"))
+    code = f"import sys, isometry_data.crystals as c; c.read_crystals({str(path)!r}); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_records_say_who_they_are():
