@@ -111,7 +111,10 @@ def find_app(name: str) -> AppEntry:
 def load_app(name: str) -> App:
     """Import an app and return its record. Raises ValueError where the package does not hold one."""
     entry = find_app(name)
-    app = getattr(importlib.import_module(f"{entry.package}.train"), "APP", None)
+    try:
+        app = getattr(importlib.import_module(f"{entry.package}.train"), "APP", None)
+    except (ImportError, SyntaxError) as error:
+        raise ValueError(f"{entry.folder / 'train.py'}: cannot be imported: {error}") from error
     if not isinstance(app, App):
         raise ValueError(f"{entry.folder / 'train.py'}: expected APP = isometry.App(...), found {type(app).__name__}")
     return app
@@ -126,5 +129,8 @@ def preset(app: App, name: str) -> Any:
 
 def _summary(file: Path) -> str:
     """The first line of a module's docstring, read without running it."""
-    docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    try:
+        docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    except (SyntaxError, ValueError, OSError):
+        return f"cannot be read: {file}"  # one broken package must not hide the others
     return docstring.partition("\n")[0]

@@ -13,10 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import isometry
 from isometry.app import find_apps, load_app, preset
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
         return _failed(error)
     except KeyboardInterrupt:
-        return _say("interrupted", 130)
+        return _say("interrupted", 128 + signal.SIGINT)
     except Exception as error:
         if hasattr(error, "exit_code"):
             return _say(str(error), error.exit_code)  # type: ignore[attr-defined]
@@ -48,15 +49,22 @@ def script(app: str) -> None:
     sys.exit(main(["train", app, *sys.argv[1:]]))
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(_say(f"{message}; {self.prog} --help shows what is expected", EXIT_BAD_INPUT))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("isometry", description=isometry.__doc__)
+    parser = _Parser("isometry", description=isometry.__doc__)
     parser.add_argument("--version", action="version", version=f"isometry {isometry.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     apps = commands.add_parser("apps", help="list the installed apps")
     apps.set_defaults(run=_apps)
 
-    train = commands.add_parser("train", help="train an app, or go on with a run", add_help=False)
+    train = commands.add_parser("train", help="train an app, or go on with a run", add_help=False, allow_abbrev=False)
     train.add_argument("app", metavar="APP", nargs="?")
     train.add_argument("--preset", default="tiny", help="ready-made settings to start from (default: tiny)")
     train.add_argument(
@@ -162,6 +170,8 @@ def _print_trained(trained: Any, app: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"run": str(trained.folder), "reason": trained.reason, "scores": trained.scores}, indent=2))
         return
+    if trained.reason == "finished before":
+        print("this run was finished before; another --out starts a new one")
     for split, scores in trained.scores.items():
         _print_rows([{f"{split} score": name, "value": value} for name, value in scores.items()])
     print(f"run:      {trained.folder}")

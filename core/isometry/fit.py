@@ -10,99 +10,33 @@ rate) or part of `state()`. A run killed anywhere and started again is therefore
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from signal import SIGTERM
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
-from torch import nn
 
 from isometry.average import Average
-from isometry.checkpoint import Vault
+from isometry.checkpoint import Checkpoint
 from isometry.evaluate import evaluate
-from isometry.events import Event, event
-from isometry.fleet import Fleet, sharded_like, whole
-from isometry.guard import Guard, GuardSettings
+from isometry.fleet import sharded_like, whole
+from isometry.guard import Guard
 from isometry.interrupt import Interrupt, Interrupted
-from isometry.objective import Loss, Objective
-from isometry.optim import OptimSettings, build_optimizers, set_rate
+from isometry.narrator import Narrator
+from isometry.objective import Loss
+from isometry.optim import build_optimizers, set_rate
 from isometry.order import Loader, Order, Records, share, to_device
-from isometry.precision import Precision, PrecisionSettings
+from isometry.precision import Precision
 from isometry.randomness import random_state, seed_everything, set_random_state
 from isometry.schedule import Patience, Plateau, rate_at
-from isometry.settings import Settings
 from isometry.step import MicroBatch, Outcome, Stepper
+from isometry.task import FitSettings, Position, Task
 
 __all__ = ["Fit", "FitSettings", "Loss", "Position", "Task"]
-
-
-class FitSettings(Settings):
-    epochs: PositiveInt = 100
-    """Passes over the training set."""
-    batch_size: PositiveInt = 32
-    """Records of one optimizer step, over all processes and micro-batches together."""
-    accumulate: PositiveInt = 1
-    """Micro-batches a process makes of its share of a batch, to save memory; the step stays the same."""
-    workers: NonNegativeInt = 0
-    """Processes that load data; 0 loads in the training process. Never changes a result."""
-    evaluate_every: PositiveInt = 1
-    """Epochs between evaluations on the validation set."""
-    save_every: NonNegativeFloat = 60.0
-    """Seconds between checkpoints within and across epochs; a new best is always saved."""
-    patience: PositiveInt | None = None
-    """Evaluations without a better score after which training stops early; none: never."""
-    average: float | None = 0.999
-    """Decay of the moving average of the weights, which is what is evaluated and kept; none: the raw weights."""
-    deterministic: bool = False
-    """Refuse operations that are not reproducible on a GPU (slower there)."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """All that a training run is made of."""
-
-    model: nn.Module
-    objective: Objective
-    train: Records
-    valid: Records | None
-    collate: Callable[[list[Any]], Any]
-    fit: FitSettings
-    optim: OptimSettings
-    precision: PrecisionSettings
-    guard: GuardSettings
-    seed: int
-    fleet: Fleet
-    vault: Vault
-    emit: Callable[[Event], None]
-    manifest: dict[str, Any] = field(default_factory=dict)
-    """What each checkpoint says about itself: app, settings, data checksums."""
-    log_every: int = 10
-    bookmark: Callable[[], int] = lambda: 0
-    """Size of the event log, stored with a checkpoint."""
-
-
-@dataclass
-class Position:
-    """Where a run stands."""
-
-    epoch: int = 0
-    batch: int = 0
-    """Batches of this epoch already seen."""
-    step: int = 0
-    """Optimizer steps taken."""
-    best: float | None = None
-    best_step: int | None = None
-    is_exhausted: bool = False
-    """Whether training has stopped early."""
-    n_norms: int = 0
-    squared_norms: float = 0.0
-    """Over this epoch, for the mean squared gradient norm: what tells a stationary point."""
 
 
 class Fit:
@@ -143,9 +77,9 @@ class Fit:
         self.plateau = Plateau(task.optim.schedule, task.objective.better)
         self.patience = Patience(task.fit.patience or 0, task.objective.better)
         self.position = Position()
+        self.narrator = Narrator(task)
         self.interrupt = Interrupt()
         self._saved_at = time.monotonic()
-        self.meter = _Meter()
 
     # The story
 
@@ -171,11 +105,11 @@ class Fit:
                 set_rate(self.optimizers, self._rate_factor())
                 outcome = self.stepper(batch, n_global)
                 self.position.batch += 1
+                self.narrator.meter.count(n_global)
                 if outcome.verdict == "step":
                     self._count(outcome)
                 else:
                     self._handle_fault(outcome)
-                self._log_step(outcome, n_global)
                 self._stop_or_save()
 
     def _close_epoch(self) -> None:
@@ -190,9 +124,9 @@ class Fit:
                 self._stop_or_save()
         score = scores.get(self.task.objective.decides)
         is_best = score is not None and self._take_score(score)
-        self._report_epoch(scores, is_best)
+        self.narrator.epoch(self.position, scores, is_best)
         self.position.epoch, self.position.batch = epoch, 0
-        self.position.n_norms, self.position.squared_norms = 0, 0.0
+        self.position.n_norms, self.position.squared_norms, self.position.losses = 0, 0.0, 0.0
         if is_best or is_last or self.position.is_exhausted or self._is_save_due():
             self.save(score, scores)
 
@@ -221,9 +155,16 @@ class Fit:
             )
         return scores
 
-    def averaged(self) -> AbstractContextManager[Any]:
-        """A context in which the model carries its averaged weights."""
-        return nullcontext() if self.average is None else self.average.swapped(self.model)
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """A context in which the model carries its averaged weights, and the lead's running statistics everywhere."""
+        if self.average is None:
+            self.fleet.share_buffers(self.model)
+            yield
+        else:
+            with self.average.swapped(self.model):
+                self.fleet.share_buffers(self.model)
+                yield
 
     # Saving and going on
 
@@ -272,16 +213,17 @@ class Fit:
 
     def save(self, score: float | None, scores: dict[str, float]) -> None:
         """A checkpoint of this moment; the lead process writes it."""
-        state = self.state()
         with self.averaged():
-            weights = whole(dict(self.model.state_dict()))
-            if self.fleet.is_lead:
-                started = time.monotonic()
-                state["log_size"] = self.task.bookmark()
-                path = self.task.vault.save(
-                    step=self._tick, weights=weights, state=state, score=score, scores=scores, **self.task.manifest
-                )
-                self._emit("save", path=str(path), seconds=time.monotonic() - started)
+            # Copies: outside this context the same tensors hold the raw weights.
+            weights = {name: tensor.clone() for name, tensor in whole(dict(self.model.state_dict())).items()}
+        state = self.state()
+        if self.fleet.is_lead:
+            started = time.monotonic()
+            state["log_size"] = self.task.bookmark()
+            path = self.task.vault.save(
+                step=self._tick, weights=weights, state=state, score=score, scores=scores, **self.task.manifest
+            )
+            self.narrator.tell("save", self.position, path=str(path), seconds=time.monotonic() - started)
         self.fleet.barrier()
         self._saved_at = time.monotonic()
 
@@ -305,8 +247,8 @@ class Fit:
 
     def _micro_batches(self, batch: np.ndarray) -> list[tuple[np.ndarray, float]]:
         """This process's records by micro-batch; a stand-in of weight 0 where it has none but others do."""
-        parts = [p for p in share(batch, self.fleet.rank, self.fleet.world, self.task.fit.accumulate) if len(p)]
-        return [(part, 1.0) for part in parts] or [(batch[:1], 0.0)]
+        parts = share(batch, self.fleet.rank, self.fleet.world, self.task.fit.accumulate)
+        return [(part, 1.0) if len(part) else (batch[:1], 0.0) for part in parts]
 
     def _placed(self, data: Any) -> Any:
         return to_device(data, self.fleet.device, self.precision.parameter_dtype)
@@ -315,23 +257,29 @@ class Fit:
         self.position.step += 1
         self.position.n_norms += 1
         self.position.squared_norms += outcome.gradient_norm**2
+        self.position.losses += outcome.loss
+        if self._tick % self.task.log_every == 0:
+            self.narrator.step(self.position, outcome, self.optimizers[0].param_groups[0]["lr"])
 
     def _handle_fault(self, outcome: Outcome) -> None:
         """Report a step that was not taken; after several, go back to the last good state and past these records."""
-        self._report_fault(outcome)
+        self.narrator.fault(self.position, outcome)
         if outcome.verdict == "stop":
-            names = ", ".join(self._record_names(outcome.records)[:5])
+            names = ", ".join(self.narrator.record_names(outcome.records)[:5])
             raise FloatingPointError(
                 f"loss or gradient stayed non-finite after {self.task.guard.rollbacks} returns to the last good state "
                 f"(step {self.position.step}, records {names}); check these records' labels, lower --optim.rate, or "
                 "set --optim.clip"
             )
         if outcome.verdict == "rollback":
-            # The best, not the newest: which one that is depends on the run alone, not on the clock.
-            checkpoint = self.task.vault.best() if self.fleet.is_lead else None
-            state = self.fleet.broadcast(checkpoint.state() if checkpoint is not None else None)
-            self.restore(state, keep_position=True)
-            self._emit("fault", kind="rollback", records=[], message=f"went back to step {self.position.step}")
+            checkpoint = self._haven() if self.fleet.is_lead else None
+            self.restore(self.fleet.broadcast(checkpoint and checkpoint.state()), keep_position=True)
+            message = f"went back to step {self.position.step}"
+            self.narrator.tell("fault", self.position, kind="rollback", records=[], scale=None, message=message)
+
+    def _haven(self) -> Checkpoint | None:
+        """Without validation no score says how good a state is, and the newest is the best guess."""
+        return self.task.vault.haven() if self.task.valid is not None else self.task.vault.newest()
 
     def _stop_or_save(self) -> None:
         """Between two steps: act on a signal, or save when it is time; all processes decide alike."""
@@ -353,61 +301,9 @@ class Fit:
     def _is_save_due(self) -> bool:
         return time.monotonic() - self._saved_at >= self.task.fit.save_every
 
-    # What the listeners hear
-
-    def _emit(self, name: str, **fields: Any) -> None:
-        if self.fleet.is_lead:
-            self.task.emit(event(name, step=self.position.step, epoch=self.position.epoch + 1, **fields))
-
-    def _log_step(self, outcome: Outcome, n_records: int) -> None:
-        rate = self.meter.count(n_records)
-        if self._tick % self.task.log_every == 0 and outcome.verdict == "step":
-            self._emit(
-                "step",
-                loss=outcome.loss,
-                parts=outcome.parts,
-                rate=self.optimizers[0].param_groups[0]["lr"],
-                gradient_norm=outcome.gradient_norm,
-                scale=outcome.scale,
-                samples_per_s=rate,
-            )
-
-    def _report_fault(self, outcome: Outcome) -> None:
-        is_overflow = _is_finite(outcome.loss) and outcome.scale is not None and not self.guard.in_a_row
-        kind = "overflow" if is_overflow else "gradient" if _is_finite(outcome.loss) else "loss"
-        names = [] if is_overflow else self._record_names(outcome.records)
-        where = f" in {', '.join(names[:5])}" if names else f" at loss scale {outcome.scale}"
-        message = f"{kind} not finite{where}; step skipped"
-        self._emit("fault", kind=kind, records=names, scale=outcome.scale, message=message)
-
-    def _record_names(self, records: Sequence[int]) -> list[str]:
-        name = getattr(self.task.train, "name", lambda index: f"record {index}")
-        return [str(name(index)) for index in records]
-
-    def _report_epoch(self, scores: dict[str, float], is_best: bool) -> None:
-        if scores:
-            mean_square = self.position.squared_norms / max(self.position.n_norms, 1)
-            self._emit("eval", split="valid", scores=scores, is_best=is_best, mean_square_gradient=mean_square)
-
 
 class _EvaluationInterrupted(Exception):
     """Leaves an evaluation that a signal interrupted."""
-
-
-class _Meter:
-    """Records per second since the last reading window."""
-
-    def __init__(self) -> None:
-        self.n_records, self.since, self.rate = 0, time.monotonic(), 0.0
-
-    def count(self, n_records: int) -> float:
-        self.n_records += n_records
-        seconds = time.monotonic() - self.since
-        if seconds > 1.0 or self.rate == 0.0:
-            self.rate = self.n_records / max(seconds, 1e-9)
-        if seconds > 1.0:
-            self.n_records, self.since = 0, time.monotonic()
-        return self.rate
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
@@ -425,7 +321,3 @@ def _cut_like(own: dict[str, torch.Tensor], saved: dict[str, Any]) -> dict[str, 
         name: sharded_like(value, own[name]) if isinstance(value, torch.Tensor) and name in own else value
         for name, value in saved.items()
     }
-
-
-def _is_finite(value: float) -> bool:
-    return math.isfinite(value)

@@ -97,6 +97,12 @@ class Fleet:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    def share_buffers(self, model: nn.Module) -> None:
+        """Put the lead's buffers (running statistics) into every process's copy of the model."""
+        if self.world > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
+
     def barrier(self) -> None:
         if self.world > 1:
             dist.barrier()

@@ -12,7 +12,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from isometry.settings import Settings
 
-Verdict = Literal["step", "skip", "rollback", "stop"]
+Verdict = Literal["step", "overflow", "skip", "rollback", "stop"]
 
 
 class GuardSettings(Settings):
@@ -42,7 +42,7 @@ class Guard:
             return "step"
         if loss_is_finite and scale is not None and scale >= self.settings.smallest_scale:
             self.n_overflows += 1
-            return "skip"
+            return "overflow"
         self.in_a_row += 1
         self.n_skipped += 1
         if self.in_a_row < self.settings.patience:

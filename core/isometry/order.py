@@ -7,6 +7,7 @@ have come next, whatever the number of workers or processes.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -51,8 +52,13 @@ class Order:
 
 
 def share(batch: np.ndarray, rank: int, world: int, n_parts: int) -> list[np.ndarray]:
-    """This process's part of a batch, cut into `n_parts` micro-batches; parts may be empty when the batch is small."""
-    return np.array_split(batch[rank::world], n_parts)
+    """This process's part of a batch, cut into `n_parts` micro-batches, or fewer when the batch is small.
+
+    Every process gets the same number of parts, because a sharded model gathers its weights for each; where the batch
+    does not divide, a part may be empty.
+    """
+    n_largest = -(-len(batch) // world)
+    return np.array_split(batch[rank::world], min(n_parts, n_largest))
 
 
 class Loader:
@@ -71,22 +77,33 @@ class Loader:
         n_workers: int = 0,
         pin: bool = False,
     ) -> None:
-        self._plan = _Plan()
-        # A generator of its own: the loader's iterator must not draw from the global random state.
-        self._loader = DataLoader(
-            _Keyed(records, seed),  # type: ignore[arg-type]
-            batch_sampler=self._plan,
-            collate_fn=collate,
-            num_workers=n_workers,
-            persistent_workers=n_workers > 0,
-            generator=torch.Generator(),
-            pin_memory=pin,
-        )
+        self._plan, self._keyed, self._collate = _Plan(), _Keyed(records, seed), collate
+        self._loader = None
+        if n_workers > 0 or pin:
+            # A generator of its own: the loader's iterator must not draw from the global random state.
+            self._loader = DataLoader(
+                self._keyed,  # type: ignore[arg-type]
+                batch_sampler=self._plan,
+                collate_fn=collate,
+                num_workers=n_workers,
+                persistent_workers=n_workers > 0,
+                generator=torch.Generator(),
+                pin_memory=pin,
+                worker_init_fn=_leave_the_group,
+            )
 
     def fetch(self, batches: Sequence[Sequence[int] | np.ndarray], epoch: int = 0) -> Iterator[Any]:
         """The collated batches, one after another."""
-        self._plan.batches = [[(epoch, int(i)) for i in batch] for batch in batches]
+        plan = ([(epoch, int(i)) for i in batch] for batch in batches)
+        if self._loader is None:
+            return (self._collate([self._keyed[key] for key in keys]) for keys in plan)
+        self._plan.batches = list(plan)
         return iter(self._loader)
+
+
+def _leave_the_group(_worker: int) -> None:
+    """A signal to the whole group of processes (Ctrl-C, `timeout`) is for the training process to act upon."""
+    os.setpgid(0, 0)
 
 
 class _Plan:

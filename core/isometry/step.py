@@ -37,6 +37,13 @@ class Outcome(NamedTuple):
     records: list[int]
     """The records whose own loss was not finite; all of the batch when only the gradient was not."""
 
+    @property
+    def fault(self) -> str | None:
+        """What was not finite: "loss", "gradient", or "overflow" for a gradient that fp16 could not hold."""
+        if self.verdict in ("step", "overflow"):
+            return "overflow" if self.verdict == "overflow" else None
+        return "gradient" if math.isfinite(self.loss) else "loss"
+
 
 class Stepper:
     """Takes optimizer steps. Holds no state of its own beyond the objects it is given."""
@@ -72,7 +79,7 @@ class Stepper:
         self.precision.unscale(self.optimizers)
         norm = self._gradient_norm()
         loss, parts, gradient_norm = self._read(losses, norm, n_global)
-        loss_is_finite, gradient_is_finite = _is_finite(loss), _is_finite(gradient_norm)
+        loss_is_finite, gradient_is_finite = math.isfinite(loss), math.isfinite(gradient_norm)
         verdict = self.guard.judge(loss_is_finite=loss_is_finite, gradient_is_finite=gradient_is_finite, scale=scale)
         if verdict == "step":
             self._step(norm, gradient_norm)
@@ -82,7 +89,7 @@ class Stepper:
         self.precision.update(self.optimizers)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        records = [] if verdict == "step" else _suspects(batch, losses)
+        records = [] if verdict in ("step", "overflow") else self._suspects(batch, losses)
         return Outcome(verdict, loss, parts, gradient_norm, scale, records)
 
     def _backward(self, micro: MicroBatch, n_global: int, is_last: bool) -> Loss:
@@ -118,20 +125,22 @@ class Stepper:
         if self.average is not None:
             self.average.update(self.bare)
 
+    def _suspects(self, batch: Sequence[MicroBatch], losses: list[Loss]) -> list[int]:
+        """Of all processes: each sees only its own records."""
+        every = [int(record) for micro in batch for record in micro.records]
+        gathered = self.fleet.gather((_not_finite(batch, losses), every))
+        named = {record for own, _ in gathered for record in own}
+        return sorted(named or {record for _, own in gathered for record in own})
+
 
 def _at_least_fp32(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
-def _is_finite(value: float) -> bool:
-    return math.isfinite(value)
-
-
-def _suspects(batch: Sequence[MicroBatch], losses: list[Loss]) -> list[int]:
-    own = [
+def _not_finite(batch: Sequence[MicroBatch], losses: list[Loss]) -> list[int]:
+    return [
         int(record)
         for micro, loss in zip(batch, losses, strict=True)
         for record, value in zip(micro.records, loss.each.reshape(-1).tolist(), strict=False)
-        if not _is_finite(value)
+        if not math.isfinite(value)
     ]
-    return own or [int(record) for micro in batch for record in micro.records]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,16 @@ from torch import nn
 
 from isometry.app import App, Data, Findings, find_app
 from isometry.checkpoint import MANIFEST, Checkpoint, Vault, read_checkpoint
-from isometry.display import display
 from isometry.evaluate import evaluate as evaluate_records
-from isometry.events import Broadcast, Ledger, TensorBoard, event, read_events
+from isometry.events import event, read_events
 from isometry.fit import Fit, Task
 from isometry.fleet import Fleet, FleetSettings, choose_device
-from isometry.interrupt import Interrupted
+from isometry.listeners import Listeners
 from isometry.order import Records
 from isometry.precision import Precision, PrecisionSettings
 from isometry.randomness import seed_everything
 from isometry.run_settings import that_matter
-from isometry.runfolder import RunFolder
+from isometry.runfolder import LOCK, RunFolder
 from isometry.settings import differences, validated
 from isometry.table import check_table_path, write_table
 
@@ -62,13 +60,15 @@ def train(app: App, settings: Any, out: str | Path, *, is_quiet: bool = False) -
     """
     with Fleet.start(settings.fleet, settings.device) as fleet, _run_folder(out, fleet) as run:
         _check_same_run(run, app, settings, fleet)
+        if fleet.broadcast(run.report.is_file()):  # the last thing a run writes
+            return Trained(run.path, "finished before", run.read_json(run.scores.name)["scores"])
         data = app.data(settings)
         settings = app.learn(settings, data)
         seed_everything(settings.seed)
         model = app.model(settings)
         objective = app.objective(settings)
         vault = Vault(run.checkpoints, better=objective.better)
-        with _Telling(run, settings, fleet, is_quiet) as tell:
+        with Listeners(run, settings, fleet, is_quiet) as tell:
             vault.tell = tell.note
             task = _task(app, settings, data, model, objective, vault, fleet, tell)
             fit = Fit(task)
@@ -132,11 +132,29 @@ def _run_folder(out: str | Path, fleet: Fleet) -> Iterator[RunFolder]:
     """The run's folder; the lead process holds its lock."""
     if fleet.is_lead:
         with RunFolder.open(out) as run:
+            is_new = not run.settings.is_file()
             fleet.barrier()
-            yield run
+            try:
+                yield run
+            except BaseException:
+                if is_new:
+                    _forget_unbegun(run)
+                raise
     else:
         fleet.barrier()
         yield RunFolder(out)
+
+
+def _forget_unbegun(run: RunFolder) -> None:
+    """A run that was refused before its first checkpoint leaves no trace."""
+    if any(run.checkpoints.glob("step-*")):
+        return
+    with suppress(OSError):
+        for path in (run.settings, run.events, run.path / LOCK):
+            path.unlink(missing_ok=True)
+        for folder in (run.checkpoints, run.path):
+            if folder.is_dir():
+                folder.rmdir()
 
 
 def _check_same_run(run: RunFolder, app: App, settings: Any, fleet: Fleet) -> None:
@@ -155,7 +173,7 @@ def _check_same_run(run: RunFolder, app: App, settings: Any, fleet: Fleet) -> No
 
 
 def _task(
-    app: App, settings: Any, data: Data, model: nn.Module, objective: Any, vault: Vault, fleet: Fleet, tell: _Telling
+    app: App, settings: Any, data: Data, model: nn.Module, objective: Any, vault: Vault, fleet: Fleet, tell: Listeners
 ) -> Task:
     return Task(
         model=model,
@@ -177,14 +195,13 @@ def _task(
     )
 
 
-def _go_on_or_start(fit: Fit, app: App, settings: Any, data: Data, run: RunFolder, tell: _Telling) -> None:
+def _go_on_or_start(fit: Fit, app: App, settings: Any, data: Data, run: RunFolder, tell: Listeners) -> None:
     checkpoint = fit.task.vault.newest()
     if checkpoint is not None and checkpoint.manifest["data"] != data.checksums:
         changed = ", ".join(differences(checkpoint.manifest["data"], data.checksums)[:3])
         raise ValueError(f"{run.path}: the data changed since this run began ({changed}); choose another --out")
     state = fit.resume()
-    if state is not None:
-        tell.forget_after(state["log_size"])
+    tell.begin(state["log_size"] if state is not None else 0, fit.position.step if state is not None else None)
     tell.emit(
         event(
             "start",
@@ -205,71 +222,23 @@ def _go_on_or_start(fit: Fit, app: App, settings: Any, data: Data, run: RunFolde
         tell.note(line)
 
 
-class _Telling:
-    """The listeners of a run: its event log, the terminal, TensorBoard on request; silent on all but the lead."""
-
-    def __init__(self, run: RunFolder, settings: Any, fleet: Fleet, is_quiet: bool) -> None:
-        self.is_lead, self.emit = fleet.is_lead, Broadcast()
-        if fleet.is_lead:
-            self.ledger = Ledger(run.events)
-            self.emit.listeners.append(self.ledger)
-            if settings.log.tensorboard:
-                self.emit.listeners.append(TensorBoard(run.path / "tensorboard"))
-            if not is_quiet:
-                self.emit.listeners.append(display())
-
-    def __enter__(self) -> _Telling:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.emit.close()
-
-    def note(self, message: str) -> None:
-        self.emit(event("note", message=message))
-
-    def bookmark(self) -> int:
-        return self.ledger.sync()
-
-    def forget_after(self, size: int) -> None:
-        """Drop the lines of steps that will be taken again."""
-        if self.is_lead:
-            self.ledger.truncate_to(size)
-
-    def until_end(self, fit: Fit) -> str:
-        """Run the training and say how it ended, also when it ends with an error."""
-        started = time.monotonic()
-        reason, message = "error", ""
-        try:
-            reason = fit.run()
-        except Interrupted as interrupted:
-            reason, message = interrupted.name, str(interrupted)
-            raise
-        except Exception as error:
-            message = str(error)
-            raise
-        finally:
-            seconds = time.monotonic() - started
-            where = {"step": fit.position.step, "epoch": fit.position.epoch}
-            self.emit(event("stop", reason=reason, seconds=seconds, message=message, **where))
-        return reason
-
-
 def _final_scores(
-    app: App, fit: Fit, data: Data, run: RunFolder, fleet: Fleet, tell: _Telling
+    app: App, fit: Fit, data: Data, run: RunFolder, fleet: Fleet, tell: Listeners
 ) -> dict[str, dict[str, float]]:
     """Scores of the best weights, computed once per run: the test set is looked at here and nowhere else."""
     best = fit.task.vault.best()
     if best is None:
         raise ValueError(f"{run.checkpoints}: no checkpoint to evaluate")
     _load_weights(fit.model, best)
-    if run.scores.is_file():
-        return run.read_json(run.scores.name)["scores"]
     sets = {"valid": data.valid, "test": data.test}
-    scores = {
-        split: _scores(app, fit.task, fit.model, records, fit.precision, fleet)
-        for split, records in sets.items()
-        if records is not None and len(records)
-    }
+    if fleet.broadcast(run.scores.is_file()):
+        scores = run.read_json(run.scores.name)["scores"]
+    else:
+        scores = {
+            split: _scores(app, fit.task, fit.model, records, fit.precision, fleet)
+            for split, records in sets.items()
+            if records is not None and len(records)
+        }
     for split, values in scores.items():
         tell.emit(event("eval", step=best.step, epoch=fit.position.epoch, split=split, scores=values, is_best=False))
     if fleet.is_lead:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
+import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,5 +49,27 @@ def read_points(files: Sequence[Path]) -> Points:
     return Points(x, y)
 
 
+def poisoned(points: Points, indices: Sequence[int]) -> Points:
+    """The same points, some with an infinite label: a loss that no guard may let pass."""
+    y = points.y.clone()
+    y[list(indices)] = float("inf")
+    points.y = y
+    return points
+
+
 def collate(items: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    _disturb()
     return {"x": torch.stack([x for x, _ in items]), "y": torch.stack([y for _, y in items])}
+
+
+_n_collated = itertools.count(1)
+
+
+def _disturb() -> None:
+    """For tests: WAVE_SLEEP=seconds makes each batch slow, WAVE_SIGNAL=number@n sends this process a signal at its nth."""
+    if seconds := os.environ.get("WAVE_SLEEP"):
+        time.sleep(float(seconds))
+    if order := os.environ.get("WAVE_SIGNAL"):
+        number, _, batch = order.partition("@")
+        if next(_n_collated) == int(batch):
+            os.kill(os.getpid(), int(number))

@@ -10,7 +10,7 @@ from isometry.fit import FitSettings
 from isometry.optim import OptimSettings
 from isometry.run_settings import RunSettings
 from isometry.settings import Settings
-from isometry_wave.dataset import Points, collate, read_points, simulated
+from isometry_wave.dataset import Points, collate, poisoned, read_points, simulated
 from isometry_wave.model import WaveModel, WaveModelSettings
 from isometry_wave.objective import objective
 from isometry_wave.predict import predict
@@ -20,6 +20,8 @@ class WaveDataSettings(Settings):
     n: int = 200
     noise: float = 0.1
     files: tuple[Path, ...] = ()
+    poison: tuple[int, ...] = ()
+    """Training records whose label is made infinite."""
 
 
 class WaveSettings(RunSettings):
@@ -32,6 +34,7 @@ class WaveSettings(RunSettings):
 def data(settings: WaveSettings) -> Data:
     of = settings.data
     train = read_points(of.files) if of.files else simulated(of.n, 1, of.noise)
+    train = poisoned(train, of.poison)
     return Data(train, simulated(50, 2, of.noise), simulated(50, 3, of.noise), checksums={"seed": "1"})
 
 
