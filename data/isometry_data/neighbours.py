@@ -78,6 +78,8 @@ def _enclosing_box(
     cost it pairs or time. Those rows never enter a vector, because their shift is zero. Atoms beyond the longest box
     are found all the same, all in its last bins.
     """
+    if pbc.all():
+        return np.zeros(3), cell
     periodic = cell[pbc]
     _, _, directions = np.linalg.svd(np.vstack([periodic, np.zeros((1, 3))]))
     box, origin = cell.copy(), np.zeros(3)
