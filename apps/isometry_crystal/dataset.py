@@ -213,8 +213,8 @@ def blocks_of(records: Sequence[CrystalRecord], block: int) -> dict[tuple[str, s
     """Indices of records that belong together, by kind.
 
     `group` in the file names the parent, and its frames form one block. Without it, consecutive frames of one
-    trajectory or strain path (same system, config_type, temperature_K, strain_mode, size) are cut into blocks of `block`
-    frames: neighbours in time stay on one side of the split.
+    trajectory or strain path (same system, config_type, temperature_K, strain_mode, size) are cut into blocks of
+    `block` frames: neighbours in time stay on one side.
     """
     parents: dict[tuple[Any, ...], list[int]] = {}
     for index, record in enumerate(records):

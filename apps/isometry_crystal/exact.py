@@ -1,9 +1,16 @@
-"""Numbers that come from mathematics, not from training: kept in float64, lent in the precision of the signal."""
+"""What must not be rounded: constants kept in float64, and the regions that stay out of autocast."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
 from torch import Tensor
+
+
+def full_precision(x: Tensor) -> AbstractContextManager:
+    """A region without autocast: geometry, sums over neighbours and energies keep the precision of the parameters."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 class Exact:

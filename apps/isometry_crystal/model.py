@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from isometry_crystal.angular import coupling, degree_of, n_components, power_gains, sphere
 from isometry_crystal.contraction import density, messages, opposite
-from isometry_crystal.exact import Exact
+from isometry_crystal.exact import Exact, full_precision
 from isometry_crystal.geometry import Edges, structure_of
 from isometry_crystal.powers import powers
 
@@ -26,28 +26,28 @@ from isometry_crystal.powers import powers
 class ModelSettings(Settings):
     """Size of the network, and what it learnt from the training data before the first step."""
 
-    cutoff: float = Field(5.0, gt=0)
+    cutoff: float = Field(default=5.0, gt=0)
     """Å; neighbours beyond it are not seen"""
-    channels: int = Field(32, ge=1)
-    message_channels: int = Field(16, ge=1)
+    channels: int = Field(default=32, ge=1)
+    message_channels: int = Field(default=16, ge=1)
     """channels that travel along edges"""
-    l_max: int = Field(3, ge=1, le=6)
+    l_max: int = Field(default=3, ge=1, le=6)
     """highest degree of the spherical harmonics"""
-    l_hidden: int = Field(1, ge=0, le=3)
+    l_hidden: int = Field(default=1, ge=0, le=3)
     """highest degree of the tensors that travel along edges"""
-    n_radial: int = Field(8, ge=1)
-    n_layers: int = Field(2, ge=1)
-    correlation: int = Field(3, ge=1, le=5)
+    n_radial: int = Field(default=8, ge=1)
+    n_layers: int = Field(default=2, ge=1)
+    correlation: int = Field(default=3, ge=1, le=5)
     """highest power of an atom's density: 2 makes three-body, 3 four-body terms per layer"""
-    readout: int = Field(32, ge=1)
+    readout: int = Field(default=32, ge=1)
     """hidden units of the energy readouts"""
     elements: tuple[int, ...] = ()
     """atomic numbers, ascending; filled from the data"""
     energy_offsets: tuple[float, ...] = ()
     """eV per atom of each element; filled from the data"""
-    scale: float = Field(1.0, gt=0)
+    scale: float = Field(default=1.0, gt=0)
     """eV: the size of an atom's energy above its offset; filled from the data"""
-    mean_neighbours: float = Field(30.0, gt=0)
+    mean_neighbours: float = Field(default=30.0, gt=0)
     """filled from the data"""
 
 
@@ -84,11 +84,11 @@ class Message(nn.Module):
     def forward(self, hidden: Tensor, edges: Edges) -> Tensor:
         n_atoms, couple = hidden.shape[1], self.couple.like(hidden)
         sent = self.down(hidden).transpose(0, 1).flatten(1)
-        radial = edges.radial @ self.radial
-        heard = messages(radial, edges.angular, sent, edges.table, edges.sweep)
+        with full_precision(sent):
+            heard = messages(edges.radial @ self.radial, edges.angular, sent, edges.table, edges.sweep)
         heard = heard.view(n_atoms, couple.shape[1], -1).transpose(0, 1).flatten(1)
-        paths = self.up((couple @ heard).view(len(couple), n_atoms, -1))
-        return (self.sum_paths.like(paths) @ paths.flatten(1)).view(self.n_out, n_atoms, -1)
+        paths = self.up((couple @ heard).to(hidden.dtype).view(len(couple), n_atoms, -1))
+        return (self.sum_paths.like(paths) @ paths.flatten(1)).to(hidden.dtype).view(self.n_out, n_atoms, -1)
 
 
 class Powers(nn.Module):
@@ -109,8 +109,9 @@ class Powers(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         terms = [x[: self.n_out]]
         if self.back:
-            products = powers(self.to_points.like(x) @ x.flatten(1), 1 + len(self.back))
-            terms += [(back.like(x) @ y).view_as(terms[0]) for back, y in zip(self.back, products, strict=True)]
+            products = powers((self.to_points.like(x) @ x.flatten(1)).to(x.dtype), 1 + len(self.back))
+            moments = [(back.like(x) @ y).to(x.dtype) for back, y in zip(self.back, products, strict=True)]
+            terms += [moment.view_as(terms[0]) for moment in moments]
         return torch.cat(terms, dim=-1)
 
 
@@ -124,8 +125,8 @@ class Readout(nn.Module):
         self.outer = nn.Parameter(torch.randn(width, 1) / math.sqrt(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        curved = nn.functional.silu((x @ self.inner).to(x.dtype)) @ self.outer
-        return (x @ self.linear + curved).to(x.dtype).squeeze(-1)
+        with full_precision(x):
+            return (x @ self.linear + nn.functional.silu(x @ self.inner) @ self.outer).squeeze(-1)
 
 
 class CrystalModel(nn.Module):
@@ -160,27 +161,30 @@ class CrystalModel(nn.Module):
         Args:
             graph: PyG Data or Batch with z [n], pos [n, 3] Å, cell [structures, 3, 3] Å, edge_index, edge_shift.
         Returns:
-            energy [structures] eV (float64), energies [n] eV (float64), forces [n, 3] eV/Å, virial [structures, 3, 3]
-            eV (dE/dstrain), stress [structures, 3, 3] eV/Å³ (virial / volume: positive under tension, NaN without cell).
+            energy [structures] and energies [n] eV, float64; forces [n, 3] eV/Å; virial [structures, 3, 3] eV;
+            stress [structures, 3, 3] eV/Å³, virial / volume, positive under tension, NaN without a cell.
             Under `torch.no_grad()` they are plain numbers, otherwise they carry a graph to the weights.
         """
         wants_slopes = forces or stress
         s = self.settings
-        edges = Edges(graph, s.cutoff, s.n_radial, s.l_max, self.density.weight.dtype, wants_slopes)
+        species = self.species(graph.z)
+        with full_precision(graph.pos):
+            edges = Edges(graph, s.cutoff, s.n_radial, s.l_max, self.density.weight.dtype, wants_slopes)
         with torch.set_grad_enabled(wants_slopes or torch.is_grad_enabled()):
-            species = self.species(graph.z)
-            terms = self.terms(species, edges) * self.settings.scale
+            terms = self.terms(species, edges) * s.scale
             total = terms.sum()
         energies = terms.double() + self.offsets.exact.to(terms.device)[species]
         structure, n_structures = structure_of(graph), graph.cell.numel() // 9
         out = {"energies": energies, "energy": energies.new_zeros(n_structures).index_add(0, structure, energies)}
-        if wants_slopes:
+        if not wants_slopes:
+            return out
+        with full_precision(graph.pos):
             slope = edges.slope_of(total, create_graph=torch.is_grad_enabled())
             out["forces"] = (slope - opposite(slope, edges.table)).sum(1)
-        if stress:
-            virial = torch.bmm(edges.vector.mT, slope)
-            out["virial"] = virial.new_zeros(n_structures, 3, 3).index_add(0, structure, (virial + virial.mT) / 2)
-            out["stress"] = out["virial"] / volumes(graph.cell).to(virial.dtype)
+            if stress:
+                virial = torch.bmm(edges.vector.mT, slope)
+                out["virial"] = virial.new_zeros(n_structures, 3, 3).index_add(0, structure, (virial + virial.mT) / 2)
+                out["stress"] = out["virial"] / volumes(graph.cell).to(virial.dtype)
         return out
 
     def terms(self, species: Tensor, edges: Edges) -> Tensor:
@@ -202,7 +206,8 @@ class CrystalModel(nn.Module):
         if self.centre is not None:
             kind = nn.functional.one_hot(species, len(self.centre)).to(radial.dtype)[edges.table.neighbour]
             radial = (kind.unsqueeze(-1) * radial.unsqueeze(2)).flatten(2)
-        summed = density(radial, edges.angular, edges.sweep) / math.sqrt(self.settings.mean_neighbours)
+        with full_precision(radial):
+            summed = density(radial, edges.angular, edges.sweep) / math.sqrt(self.settings.mean_neighbours)
         tensor = self.density(summed.permute(2, 0, 1))
         if self.centre is None:
             return tensor

@@ -19,14 +19,14 @@ GPA = 160.2176634  # GPa in one eV/Å³
 class LossSettings(Settings):
     """Weights of the three labels; a label that a structure lacks contributes zero."""
 
-    energy: float = Field(10.0, ge=0)
+    energy: float = Field(default=10.0, ge=0)
     """weight of the energy error (eV per atom)"""
-    forces: float = Field(1.0, ge=0)
+    forces: float = Field(default=1.0, ge=0)
     """weight of the force errors (eV/Å), averaged over a structure's components"""
-    stress: float = Field(0.0, ge=0)
+    stress: float = Field(default=0.0, ge=0)
     """weight of the stress errors times the volume per atom (eV per atom), averaged over the known components"""
     kind: Literal["huber", "square"] = "huber"
-    huber: float = Field(0.01, gt=0)
+    huber: float = Field(default=0.01, gt=0)
     """where the Huber loss turns from square to absolute, in the errors' own units"""
 
 

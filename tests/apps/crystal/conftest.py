@@ -27,8 +27,9 @@ SMALL = ModelSettings(
 ALLOY = SMALL.changed(elements=(6, 14, 32), energy_offsets=(-9.0, -5.3, -4.5))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
+    """Tensors this small only wait for each other's threads."""
     torch.set_num_threads(1)
 
 

@@ -38,7 +38,7 @@ def turned(atoms: Atoms, matrix: np.ndarray) -> Atoms:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_rotation_turns_forces_and_stress_and_leaves_the_energy(check, alloy, seed):
-    rotation = Rotation.random(random_state=seed).as_matrix()
+    rotation = Rotation.random(rng=seed).as_matrix()
     check(alloy, turned(alloy, rotation), turn=rotation)
 
 
