@@ -172,8 +172,9 @@ def _print_trained(trained: Any, app: str, as_json: bool) -> None:
         return
     if trained.reason == "finished before":
         print("this run was finished before; another --out starts a new one")
-    for split, scores in trained.scores.items():
-        _print_rows([{f"{split} score": name, "value": value} for name, value in scores.items()])
+    names = dict.fromkeys(name for scores in trained.scores.values() for name in scores if "/" not in name)
+    by_split = trained.scores.items()
+    _print_rows([{"score": name, **{split: scores.get(name) for split, scores in by_split}} for name in names])
     print(f"run:      {trained.folder}")
     print(f"report:   {trained.folder / 'report.html'}")
     print(f"predict:  isometry predict {app} {trained.folder} FILE")

@@ -79,7 +79,7 @@ def _loss(steps: list[Event], valid: list[Event], faults: list[float]) -> Curve 
 
 
 def _scores(valid: list[Event]) -> list[Curve | None]:
-    names = dict.fromkeys(name for event in valid for name in event.get("scores") or {})
+    names = dict.fromkeys(name for event in valid for name in event.get("scores") or {} if "/" not in name)
     best = next((event["step"] for event in reversed(valid) if event.get("is_best")), None)
     return [
         _score(name, Series.of(valid, lambda event, name=name: (event.get("scores") or {}).get(name)), best)

@@ -128,9 +128,10 @@ def gauges_of(step: Event) -> list[tuple[str, str]]:
 
 
 def scores_of(evaluation: Event) -> dict[str, Any]:
-    """The loss, where there is one, and the scores of an evaluation."""
+    """The loss, where there is one, and the overall scores; those of a group ("aimd/mae") are for tables."""
     loss = {"loss": evaluation["loss"]} if evaluation.get("loss") is not None else {}
-    return loss | {one_line(name): value for name, value in (evaluation.get("scores") or {}).items()}
+    scores = (evaluation.get("scores") or {}).items()
+    return loss | {one_line(name): value for name, value in scores if "/" not in name}
 
 
 def fault_line(fault: Event) -> str:

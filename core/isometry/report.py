@@ -40,7 +40,7 @@ def write_report(
     Args:
         events: of the run, as `read_events` gives them; any kind may be missing.
         summary: plain text; an empty line starts a new paragraph.
-        scores: {score: value}, or {who: {score: value}} to set the run beside its baselines, one row each.
+        scores: {score: value}, or {who: {score: value}} to set the run beside its baselines, one column each.
         figures: matplotlib figures under their captions.
         tables: rows under their headings; the keys are the columns, units in their names.
     """
@@ -118,7 +118,9 @@ def _versions(events: list[Event]) -> str:
 
 def _scores(scores: Mapping[str, Any]) -> str:
     if all(isinstance(value, Mapping) for value in scores.values()):
-        return _section("Scores", _table([{"": who, **row} for who, row in scores.items()]))
+        names = dict.fromkeys(name for row in scores.values() for name in row if "/" not in name)
+        rows = [{"score": name, **{who: row.get(name) for who, row in scores.items()}} for name in names]
+        return _section("Scores", _table(rows))
     return _section("Scores", _table([{"score": name, "value": value} for name, value in scores.items()]))
 
 

@@ -124,7 +124,7 @@ def test_values_that_are_missing_or_not_finite_do_not_stop_the_report(tmp_path):
 def test_scores_stand_beside_their_baselines(tmp_path):
     scores = {"this run": {"mae_ev": 0.0123456, "r2": 0.5}, "mean": {"mae_ev": 1.5, "r2": None}}
     text = write(tmp_path, [], scores=scores).text
-    assert "mae_ev r2 this run 0.01235 0.5 mean 1.5 –" in text
+    assert "score this run mean mae_ev 0.01235 1.5 r2 0.5 –" in text
     assert "mae_ev 0.01235" in write(tmp_path, [], scores={"mae_ev": 0.0123456}).text
 
 
