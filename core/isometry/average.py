@@ -30,19 +30,23 @@ class Average:
         self.decay = decay
         self.n_updates = 0
         self.values = {name: tensor.clone() for name, tensor in _tensors(model).items()}
+        # Walking the modules costs more than averaging a small net, so the tensors of a model that is whole (shards
+        # come and go) are looked up once.
+        is_sharded = any(hasattr(value, "to_local") for value in self.values.values())
+        self._known = (None, None) if is_sharded else (model, _Pairs(self.values, model))
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Takes in the weights after an optimizer step."""
         self.n_updates += 1
         decay = min(self.decay, (1 + self.n_updates) / (10 + self.n_updates))
-        present = _tensors(model)
-        averaged = [name for name, p in model.named_parameters() if p.is_floating_point() or p.is_complex()]
-        if averaged:
-            values, targets = [_local(self.values[n]) for n in averaged], [_local(present[n]) for n in averaged]
-            torch._foreach_lerp_(values, targets, 1 - decay)
-        rest = present.keys() - set(averaged)
-        _copy(present, into={name: value for name, value in self.values.items() if name in rest})
+        known, pairs = self._known
+        if known is not model or pairs is None:
+            pairs = _Pairs(self.values, model)
+        if pairs.averages:
+            torch._foreach_lerp_(pairs.averages, pairs.weights, 1 - decay)
+        if pairs.copies:
+            torch._foreach_copy_(pairs.copies, pairs.rest)
 
     @contextmanager
     def swapped(self, model: nn.Module) -> Iterator[nn.Module]:
@@ -68,6 +72,18 @@ class Average:
             raise ValueError(f"the averaged weights are another model's: {', '.join(differing[:5])} on one side only")
         self.n_updates = int(state["n_updates"])
         _copy(tensors, into=self.values)
+
+
+class _Pairs:
+    """The averages beside the weights they follow, and the copies beside the rest, in lists of equal order."""
+
+    def __init__(self, values: dict[str, Tensor], model: nn.Module) -> None:
+        present = _tensors(model)
+        averaged = {name for name, p in model.named_parameters() if p.is_floating_point() or p.is_complex()}
+        self.averages = [_local(values[name]) for name in present if name in averaged]
+        self.weights = [_local(tensor) for name, tensor in present.items() if name in averaged]
+        self.copies = [_local(values[name]) for name in present if name not in averaged]
+        self.rest = [_local(tensor) for name, tensor in present.items() if name not in averaged]
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -94,7 +94,7 @@ class Loader:
 
     def fetch(self, batches: Sequence[Sequence[int] | np.ndarray], epoch: int = 0) -> Iterator[Any]:
         """The collated batches, one after another."""
-        plan = ([(epoch, int(i)) for i in batch] for batch in batches)
+        plan = ([(epoch, i) for i in np.asarray(batch).tolist()] for batch in batches)
         if self._loader is None:
             return (self._collate([self._keyed[key] for key in keys]) for keys in plan)
         self._plan.batches = list(plan)

@@ -87,20 +87,22 @@ class Stepper:
             for buffer, old in zip(self._running, before, strict=True):
                 buffer.copy_(old)
         self.precision.update(self.optimizers)
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        for parameter in self._parameters:
+            parameter.grad = None
         records = [] if verdict in ("step", "overflow") else self._suspects(batch, losses)
         return Outcome(verdict, loss, parts, gradient_norm, scale, records)
 
-    def _backward(self, micro: MicroBatch, n_global: int, is_last: bool) -> Loss:
+    def _backward(self, micro: MicroBatch, n_global: int, is_last: bool) -> _Told:
         with self.fleet.without_exchange(self.model, is_last):
             with self.precision.autocast():
                 loss = self.loss(self.model, micro.data)
+            total = _sum(loss.each)
             # Processes average their gradients, so each contributes `world` times its share of the mean.
-            total = loss.each.sum(dtype=_at_least_fp32(loss.each)) * (micro.weight * self.fleet.world / n_global)
-            self.precision.backward(total)
-        weighted = {name: part.detach().sum() * micro.weight for name, part in loss.parts.items()}
-        return Loss(loss.each.detach() * micro.weight, weighted)
+            self.precision.backward(total * (micro.weight * self.fleet.world / n_global))
+        sums = [total.detach(), *(_sum(part.detach()) for part in loss.parts.values())]
+        if micro.weight != 1.0:
+            sums = [value * micro.weight for value in sums]
+        return _Told(loss.each.detach(), list(loss.parts), sums)
 
     def _gradient_norm(self) -> Tensor:
         gradients = [p.grad for p in self._parameters if p.grad is not None]
@@ -108,14 +110,13 @@ class Stepper:
             raise ValueError("no parameter received a gradient: the loss does not depend on any trainable parameter")
         return whole(torch.nn.utils.get_total_norm(gradients))
 
-    def _read(self, losses: list[Loss], norm: Tensor, n_global: int) -> tuple[float, dict[str, float], float]:
+    def _read(self, losses: list[_Told], norm: Tensor, n_global: int) -> tuple[float, dict[str, float], float]:
         """One transfer from the device for everything that is looked at."""
-        names = list(losses[0].parts)
-        sums = [torch.stack([loss.each.sum() for loss in losses]).sum()]
-        sums += [torch.stack([loss.parts[name] for loss in losses]).sum() for name in names]
-        totals = self.fleet.sum(torch.stack([value.to(norm.device, torch.float64) for value in sums]))
-        *means, gradient_norm = torch.cat([totals / n_global, norm.reshape(1).to(torch.float64)]).tolist()
-        return means[0], dict(zip(names, means[1:], strict=True)), gradient_norm
+        sums = torch.stack([value for told in losses for value in told.sums]).to(norm.device, torch.float64)
+        totals = self.fleet.sum(sums.view(len(losses), -1).sum(0))
+        *totals, gradient_norm = torch.cat([totals, norm.reshape(1)]).tolist()
+        loss, *parts = (total / n_global for total in totals)
+        return loss, dict(zip(losses[0].names, parts, strict=True)), gradient_norm
 
     def _step(self, norm: Tensor, gradient_norm: float) -> None:
         if self.clip is not None and gradient_norm > self.clip:
@@ -125,7 +126,7 @@ class Stepper:
         if self.average is not None:
             self.average.update(self.bare)
 
-    def _suspects(self, batch: Sequence[MicroBatch], losses: list[Loss]) -> list[int]:
+    def _suspects(self, batch: Sequence[MicroBatch], losses: list[_Told]) -> list[int]:
         """Of all processes: each sees only its own records."""
         every = [int(record) for micro in batch for record in micro.records]
         gathered = self.fleet.gather((_not_finite(batch, losses), every))
@@ -133,11 +134,22 @@ class Stepper:
         return sorted(named or {record for _, own in gathered for record in own})
 
 
-def _at_least_fp32(tensor: Tensor) -> torch.dtype:
-    return torch.promote_types(tensor.dtype, torch.float32)
+class _Told(NamedTuple):
+    """What a micro-batch's loss came to."""
+
+    each: Tensor
+    """[n_records]"""
+    names: list[str]
+    sums: list[Tensor]
+    """Of the loss, then of each named part."""
 
 
-def _not_finite(batch: Sequence[MicroBatch], losses: list[Loss]) -> list[int]:
+def _sum(each: Tensor) -> Tensor:
+    """In fp32 or better: the sum of half-precision losses may be no half-precision number."""
+    return each.sum(dtype=torch.promote_types(each.dtype, torch.float32))
+
+
+def _not_finite(batch: Sequence[MicroBatch], losses: list[_Told]) -> list[int]:
     return [
         int(record)
         for micro, loss in zip(batch, losses, strict=True)

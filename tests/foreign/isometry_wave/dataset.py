@@ -66,7 +66,7 @@ _n_collated = itertools.count(1)
 
 
 def _disturb() -> None:
-    """For tests: WAVE_SLEEP=seconds makes each batch slow, WAVE_SIGNAL=number@n sends this process a signal at its nth."""
+    """For tests: WAVE_SLEEP=seconds makes each batch slow, WAVE_SIGNAL=number@n signals this process at its nth."""
     if seconds := os.environ.get("WAVE_SLEEP"):
         time.sleep(float(seconds))
     if order := os.environ.get("WAVE_SIGNAL"):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-
 from isometry.settings import Settings
+from torch import Tensor, nn
 
 
 class WaveModelSettings(Settings):

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-
 from isometry.objective import Loss, Objective
+from torch import Tensor, nn
 
 
 def loss(model: nn.Module, batch: dict[str, Tensor]) -> Loss:

@@ -10,6 +10,7 @@ from isometry.fit import FitSettings
 from isometry.optim import OptimSettings
 from isometry.run_settings import RunSettings
 from isometry.settings import Settings
+
 from isometry_wave.dataset import Points, collate, poisoned, read_points, simulated
 from isometry_wave.model import WaveModel, WaveModelSettings
 from isometry_wave.objective import objective
