@@ -5,6 +5,7 @@ Every function takes an ASE calculator, so a model and a reference are treated a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -55,16 +56,16 @@ def equation_of_state(crystal: Atoms, calculator: Calculator, volumes: Sequence[
     """
     energies = [_energy_per_atom(_scaled(crystal, volume), calculator) for volume in volumes]
     fit = EquationOfState(list(volumes), energies, eos="birchmurnaghan")
-    try:
-        volume, energy, bulk_modulus = fit.fit(warn=False)
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"the energies between {min(volumes):.2f} and {max(volumes):.2f} Å³ per atom: {error}"
-        ) from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a fit that fails is named below
+        try:
+            volume, energy, modulus = (float(value) for value in fit.fit(warn=False))
+        except (RuntimeError, ValueError):
+            volume = energy = modulus = float("nan")
+    if not (min(volumes) <= volume <= max(volumes) and modulus > 0):
+        raise ValueError(f"the energies between {min(volumes):.2f} and {max(volumes):.2f} Å³ per atom have no minimum")
     slope = float(fit.eos_parameters[2])
-    return EquationOfStateFit(
-        np.asarray(volumes), np.asarray(energies), float(volume), float(energy), float(bulk_modulus / units.GPa), slope
-    )
+    return EquationOfStateFit(np.array(volumes), np.array(energies), volume, energy, modulus / units.GPa, slope)
 
 
 def elastic_constants(crystal: Atoms, calculator: Calculator) -> ElasticConstants:
