@@ -9,6 +9,7 @@ self-consistent field does not converge is named at the end, and is never part o
 
 import argparse
 import dataclasses
+import hashlib
 import itertools
 import json
 import os
@@ -30,6 +31,7 @@ from ase.optimize import BFGS
 from isometry_data.silicon.structures import SEED, build_structures, diamond, strained
 
 PSEUDOPOTENTIAL = "Si.pz-vbc.UPF"
+PSEUDOPOTENTIAL_SHA256 = "da7386b1345863effd34d47c07894a620d12e87069a009b5eaa2a88da7ea8105"
 DATA_FILE = "silicon.extxyz.xz"
 CONVERGENCE_NAMES = ("eos-020", "elastic-010", "rattle-001", "rattle-012", "vacancy-010", "phase-000")
 NORMAL_STRAIN, SHEAR_STRAIN = 0.005, 0.005  # tensor strains of the elastic constants
@@ -308,6 +310,13 @@ def write_json(record: dict, path: Path) -> None:
     print(f"{path.name} written")
 
 
+def require_pseudopotential(path: Path) -> None:
+    """ValueError unless the file is the one the data were made with."""
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != PSEUDOPOTENTIAL_SHA256:
+        raise ValueError(f"{path}: SHA-256 {found}, expected {PSEUDOPOTENTIAL_SHA256}: take Debian's {PSEUDOPOTENTIAL}")
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Computes the silicon data set; without a flag, all of it.")
     parser.add_argument("--work", type=Path, required=True, help="folder of runs and results, made if missing")
@@ -326,6 +335,7 @@ def main() -> None:
     site = Site(arguments.work.resolve(), arguments.pseudo_dir.resolve(), arguments.jobs)
     if arguments.collect:
         return collect(site, arguments.out)
+    require_pseudopotential(site.pseudo_dir / PSEUDOPOTENTIAL)
     if arguments.references:
         return compute_references(site, arguments.out)
     if arguments.convergence:
