@@ -46,14 +46,13 @@ class Structures(NamedTuple):
 def structures(settings: SourceSettings, seed: int) -> Structures:
     """Read and split. Raises ValueError or OSError with file and frame for what cannot be used."""
     if settings.source == "silicon":
-        files = [locate("silicon")]
-        split = split_records(_read(files))
+        split, files = split_records(_read([locate("silicon")])), [locate("silicon")]
     elif settings.source == "mlearn":
-        files = [locate("mlearn", f"{e}_{part}") for e in settings.elements for part in ("train", "test")]
-        split = split_records(_read(files), valid=settings.valid_fraction, seed=seed)
+        train, test = ([locate("mlearn", f"{e}_{part}") for e in settings.elements] for part in ("train", "test"))
+        split, files = _split_of(train, [], test, settings, seed), [*train, *test]
     else:
         files = [*settings.train, *settings.valid, *settings.test]
-        split = _split_of_files(settings, seed)
+        split = _split_of(settings.train, settings.valid, settings.test, settings, seed)
     return Structures(split._replace(train=_thinned(split.train, settings.n_train)), _checksums(files))
 
 
@@ -62,15 +61,20 @@ def notes(split: Split) -> tuple[str, ...]:
     return tuple(f"{name}: {len(part)} structures, {label_counts(part)}" for name, part in split._asdict().items())
 
 
-def _split_of_files(settings: SourceSettings, seed: int) -> Split:
-    if not settings.train:
+def _split_of(
+    train: Sequence[Path], valid: Sequence[Path], test: Sequence[Path], settings: SourceSettings, seed: int
+) -> Split:
+    """Files given for validation and test are taken whole; what is not given is set apart from the training files."""
+    if not train:
         raise ValueError("data.source is files, but data.train names none; give --data.train FILE ...")
-    given = Split(_read(settings.train), _read(settings.valid), _read(settings.test))
+    given = Split(_read(train), _read(valid), _read(test))
     if given.valid and given.test:
         return given
-    valid = 0.0 if given.valid else settings.valid_fraction
-    test = 0.0 if given.test else settings.test_fraction
-    found = split_records(given.train, valid=valid, test=test, seed=seed)
+    fractions = {
+        "valid": 0.0 if given.valid else settings.valid_fraction,
+        "test": 0.0 if given.test else settings.test_fraction,
+    }
+    found = split_records(given.train, **fractions, seed=seed)
     return Split(found.train, given.valid or found.valid, given.test or found.test)
 
 
