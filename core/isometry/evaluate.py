@@ -25,13 +25,14 @@ def evaluate(
     batch_size: int,
     precision: Precision,
     fleet: Fleet,
-    n_workers: int = 0,
+    loader: Loader | None = None,
     keep_going: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Scores of a data set and the rows they come from, in the data set's order.
 
     Args:
         model: on `fleet.device`; left in the mode (training or evaluation) in which it came.
+        loader: of these records, where one with worker processes is kept for many evaluations.
         keep_going: called between batches; may raise to abandon the evaluation.
 
     Raises:
@@ -41,7 +42,7 @@ def evaluate(
         raise ValueError("there is no record to evaluate")
     was_training = model.training
     model.eval()
-    loader = Loader(records, collate, n_workers=n_workers)
+    loader = loader or Loader(records, collate)
     indices = _own_indices(len(records), fleet)
     batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
     pieces: list[dict[str, np.ndarray]] = []

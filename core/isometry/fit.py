@@ -56,13 +56,9 @@ class Fit:
         self.average = Average(self.model, decay) if decay is not None else None
         self.guard = Guard(task.guard)
         self.order = Order(len(task.train), task.fit.batch_size, task.seed)
-        self.loader = Loader(
-            task.train,
-            task.collate,
-            seed=task.seed,
-            n_workers=task.fit.workers,
-            pin=task.fleet.device.type == "cuda",
-        )
+        options = {"n_workers": task.fit.workers, "pin": task.fleet.device.type == "cuda"}
+        self.loader = Loader(task.train, task.collate, seed=task.seed, **options)
+        self.valid_loader = Loader(task.valid, task.collate, **options) if task.valid is not None else None
         self.stepper = Stepper(
             wrapped,
             self.model,
@@ -88,7 +84,8 @@ class Fit:
 
         Raises:
             Interrupted: after a SIGINT or SIGTERM, with the state saved.
-            FloatingPointError: when losses or gradients stay non-finite whatever the guard tries.
+            FloatingPointError: when losses or gradients stay non-finite whatever the guard tries, or no validation
+                score was a number.
         """
         with self.interrupt:
             if self.position == Position():
@@ -96,6 +93,11 @@ class Fit:
             while self.position.epoch < self.task.fit.epochs and not self.position.is_exhausted:
                 self._train_epoch()
                 self._close_epoch()
+        if self.task.valid is not None and self.position.best is None:
+            raise FloatingPointError(
+                f"the validation score '{self.task.objective.decides}' was never a number; check the labels of the "
+                "validation set, and those the model's settings are learnt from"
+            )
         return "early stop" if self.position.is_exhausted else "finished"
 
     def _train_epoch(self) -> None:
@@ -119,7 +121,7 @@ class Fit:
         is_last = epoch == self.task.fit.epochs
         if self.task.valid is not None and (is_last or epoch % self.task.fit.evaluate_every == 0):
             try:
-                scores = self.evaluate(self.task.valid)
+                scores = self.evaluate(self.task.valid, self.valid_loader)
             except _EvaluationInterrupted:
                 self._stop_or_save()
         score = scores.get(self.task.objective.decides)
@@ -139,7 +141,7 @@ class Fit:
             self.position.best, self.position.best_step = score, self.position.step
         return self.patience.has_improved
 
-    def evaluate(self, records: Records) -> dict[str, float]:
+    def evaluate(self, records: Records, loader: Loader | None = None) -> dict[str, float]:
         """Scores with the averaged weights (the raw ones where there is no average)."""
         with self.averaged():
             scores, _ = evaluate(
@@ -150,7 +152,7 @@ class Fit:
                 batch_size=self.task.fit.batch_size,
                 precision=self.precision,
                 fleet=self.fleet,
-                n_workers=self.task.fit.workers,
+                loader=loader,
                 keep_going=self._stop_if_alone,
             )
         return scores

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -89,9 +90,20 @@ class _Signalling:
 
 
 @pytest.fixture
-def run(tmp_path) -> Callable[..., Run]:
+def ram(tmp_path) -> Iterator[Path]:
+    """A folder in memory, where there is one: these tests save hundreds of checkpoints, each flushed to the disk."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with TemporaryDirectory(dir=memory, prefix="isometry-test-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def run(ram) -> Callable[..., Run]:
     """`run("name", fit={...})`: a run of the wave app, not yet begun, in a folder of that name."""
-    return lambda name="run", change=lambda task: task, **changes: Run(tmp_path / name, change, **changes)
+    return lambda name="run", change=lambda task: task, **changes: Run(ram / name, change, **changes)
 
 
 @pytest.fixture

@@ -14,7 +14,10 @@ from pathlib import Path
 from isometry.cli import main
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["forked", "isometry.story", "isometry.report", "isometry_wave.train"])
+# torch._dynamo is what torch.optim imports when first used: most of the time of a short run.
+_context.set_forkserver_preload(
+    ["forked", "isometry.story", "isometry.report", "isometry.flags", "isometry_wave.train", "torch._dynamo"]
+)
 
 
 @dataclass
@@ -28,6 +31,10 @@ class Started:
     def send(self, number: signal.Signals) -> None:
         if self.process.is_alive():
             os.kill(self.process.pid or 0, number)
+
+    def send_to_group(self, number: signal.Signals) -> None:
+        """To the process and all that it started; it must have been started with WAVE_GROUP."""
+        os.killpg(self.process.pid or 0, number)
 
     def wait(self, seconds: float = 60) -> int:
         """The exit code; minus the number of the signal that killed it."""
@@ -49,6 +56,8 @@ def start(arguments: Sequence[str], folder: Path, **environment: str) -> Started
 
 def _run(arguments: list[str], stdout: str, stderr: str, environment: dict[str, str]) -> None:
     os.environ.update(environment)
+    if "WAVE_GROUP" in environment:
+        os.setpgid(0, 0)
     for path, stream in ((stdout, sys.stdout), (stderr, sys.stderr)):
         target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(target, stream.fileno() if stream is not None else 1)

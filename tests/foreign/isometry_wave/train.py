@@ -41,7 +41,8 @@ def data(settings: WaveSettings) -> Data:
 
 def learn(settings: WaveSettings, data: Data) -> WaveSettings:
     assert isinstance(data.train, Points)
-    return settings.changed(model={"offset": float(data.train.y.nanmean())})
+    y = data.train.y
+    return settings.changed(model={"offset": float(y[~y.isinf()].nanmean())})
 
 
 APP = App(
