@@ -7,7 +7,10 @@ from pathlib import Path
 
 from isometry.app import App, Data
 from isometry.cli import script
+from isometry.fit import FitSettings
+from isometry.optim import OptimSettings
 from isometry.run_settings import RunSettings
+from isometry.schedule import ScheduleSettings
 from isometry_data.crystals import read_crystals
 
 from isometry_crystal.dataset import CrystalDataset, collate, statistics
@@ -46,10 +49,28 @@ def read(settings: CrystalSettings, files: Sequence[Path]) -> CrystalDataset:
     return CrystalDataset(records, settings.model.cutoff)
 
 
+# Adam with a fast second moment follows the wide range of force errors; huber losses keep liquids from ruling them.
+OPTIM = OptimSettings(name="adam", rate=5e-3, betas=(0.9, 0.99), schedule=ScheduleSettings(floor=0.001))
+
+SMALL = ModelSettings(cutoff=4.5, channels=16, message_channels=8, readout=16)
+
 PRESETS = {
-    "tiny": CrystalSettings(),
-    "silicon": CrystalSettings(),
-    "mlearn": CrystalSettings(data=SourceSettings(source="mlearn")),
+    "tiny": CrystalSettings(
+        model=SMALL,
+        loss=LossSettings(stress=1.0),
+        optim=OPTIM,
+        fit=FitSettings(epochs=30, batch_size=8, average=0.99, evaluate_every=3),
+    ),
+    "silicon": CrystalSettings(
+        loss=LossSettings(stress=1.0),
+        optim=OPTIM,
+        fit=FitSettings(epochs=400, batch_size=8, average=0.999, evaluate_every=5),
+    ),
+    "mlearn": CrystalSettings(
+        data=SourceSettings(source="mlearn"),
+        optim=OPTIM,
+        fit=FitSettings(epochs=300, batch_size=4, average=0.999, evaluate_every=5),
+    ),
 }
 
 APP = App(
