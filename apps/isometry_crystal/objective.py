@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from isometry_crystal.dataset import names_of
 
 GPA = 160.2176634  # GPa in one eV/Å³
+OF_GROUPS = ("energy_mae_mev_per_atom", "forces_mae_ev_per_angstrom")
 
 
 class LossSettings(Settings):
@@ -36,7 +37,7 @@ def objective_of(settings: LossSettings) -> Objective:
     def loss(model: nn.Module, batch: Any) -> Loss:
         return crystal_loss(model, batch, settings)
 
-    return Objective(loss=loss, measure=measure, score=score, decides="forces_mae", better="smaller")
+    return Objective(loss=loss, measure=measure, score=score, decides="forces_mae_ev_per_angstrom", better="smaller")
 
 
 # The loss
@@ -132,7 +133,7 @@ def _moments(errors: Errors) -> Tensor:
 
 
 def score(rows: dict[str, np.ndarray]) -> dict[str, float]:
-    """Energy in meV/atom, forces in eV/Å over components, stress in GPa over components; overall, then by group.
+    """Errors of energies, force components and stress components, units in their names; overall, then by group.
 
     Groups are the chemical systems and the kinds of structure (config_type), where there is more than one: "Si/…",
     "aimd/…". A label that no structure has gives no score.
@@ -143,7 +144,7 @@ def score(rows: dict[str, np.ndarray]) -> dict[str, float]:
         kinds = sorted(set(names.tolist()) - {""})
         for kind in kinds if len(set(names.tolist())) > 1 else ():
             of_kind = _errors_of_rows({name: values[names == kind] for name, values in rows.items()})
-            scores |= {f"{kind}/{name}": of_kind[name] for name in ("energy_mae", "forces_mae") if name in of_kind}
+            scores |= {f"{kind}/{name}": value for name, value in of_kind.items() if name in OF_GROUPS}
     return scores
 
 
@@ -151,11 +152,11 @@ def _errors_of_rows(rows: dict[str, np.ndarray]) -> dict[str, float]:
     scores = {}
     energy = 1000 * rows["energy"][~np.isnan(rows["energy"])]
     if len(energy):
-        scores["energy_mae"] = float(np.abs(energy).mean())
-        scores["energy_rmse"] = float(np.sqrt((energy**2).mean()))
-    for name in ("forces", "stress"):
+        scores["energy_mae_mev_per_atom"] = float(np.abs(energy).mean())
+        scores["energy_rmse_mev_per_atom"] = float(np.sqrt((energy**2).mean()))
+    for name, unit in (("forces", "ev_per_angstrom"), ("stress", "gpa")):
         total, squares, count = rows[name].sum(0)
         if count > 0:
-            scores[f"{name}_mae"] = float(total / count)
-            scores[f"{name}_rmse"] = float(np.sqrt(squares / count))
+            scores[f"{name}_mae_{unit}"] = float(total / count)
+            scores[f"{name}_rmse_{unit}"] = float(np.sqrt(squares / count))
     return scores

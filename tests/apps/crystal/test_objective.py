@@ -108,13 +108,13 @@ def test_scores_are_the_errors_of_the_predictions(make_model, labelled):
     forces = out["forces"].numpy() - full.forces
     energies = (out["energy"].item() - np.array([-42.0, -41.0])) / 8 * 1000
     stress = out["stress"][0].numpy()[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] - full.stress
-    assert found["energy_mae"] == pytest.approx(np.abs(energies).mean())
-    assert found["energy_rmse"] == pytest.approx(np.sqrt((energies**2).mean()))
-    assert found["forces_mae"] == pytest.approx(np.abs(forces).mean())
-    assert found["forces_rmse"] == pytest.approx(np.sqrt((forces**2).mean()))
-    assert found["stress_mae"] == pytest.approx(np.abs(stress).mean() * GPA)
-    assert found["aimd/energy_mae"] == pytest.approx(abs(energies[0]))
-    assert found["vacancy/forces_mae"] == pytest.approx(np.abs(forces).mean())
+    assert found["energy_mae_mev_per_atom"] == pytest.approx(np.abs(energies).mean())
+    assert found["energy_rmse_mev_per_atom"] == pytest.approx(np.sqrt((energies**2).mean()))
+    assert found["forces_mae_ev_per_angstrom"] == pytest.approx(np.abs(forces).mean())
+    assert found["forces_rmse_ev_per_angstrom"] == pytest.approx(np.sqrt((forces**2).mean()))
+    assert found["stress_mae_gpa"] == pytest.approx(np.abs(stress).mean() * GPA)
+    assert found["aimd/energy_mae_mev_per_atom"] == pytest.approx(abs(energies[0]))
+    assert found["vacancy/forces_mae_ev_per_angstrom"] == pytest.approx(np.abs(forces).mean())
     assert objective.decides in found
 
 
