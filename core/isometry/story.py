@@ -74,9 +74,10 @@ def train(app: App, settings: Any, out: str | Path, *, is_quiet: bool = False) -
             fit = Fit(task)
             _go_on_or_start(fit, app, settings, data, run, tell)
             reason = tell.until_end(fit)
-            scores = _final_scores(app, fit, data, run, fleet, tell)
+            best = _best(app, settings, fit)
+            scores = _final_scores(best, fit, data, run, tell)
             if fleet.is_lead:
-                _write_report(app, fit.model, settings, data, run, scores)
+                _write_report(best, data, run, scores)
         return Trained(run.path, reason, scores)
 
 
@@ -102,7 +103,7 @@ def evaluate(loaded: Loaded, files: Sequence[Path] = ()) -> dict[str, float]:
     records = app.read(settings, files) if files else app.data(settings).test
     if records is None:
         raise ValueError(f"app {app.name}: these settings give no test set; name files to evaluate on")
-    return _scores(app, settings, loaded.model, records, loaded.precision, _alone(loaded.precision))
+    return _scores(loaded, records, _alone(loaded.precision))
 
 
 def predict(loaded: Loaded, files: Sequence[Path], out: Path | None = None) -> list[dict[str, Any]]:
@@ -222,54 +223,55 @@ def _go_on_or_start(fit: Fit, app: App, settings: Any, data: Data, run: RunFolde
         tell.note(line)
 
 
-def _final_scores(
-    app: App, fit: Fit, data: Data, run: RunFolder, fleet: Fleet, tell: Listeners
-) -> dict[str, dict[str, float]]:
+def _best(app: App, settings: Any, fit: Fit) -> Loaded:
+    """The best weights of a run in a model of their own: the one that was trained may be in shards."""
+    checkpoint = fit.task.vault.best()
+    if checkpoint is None:
+        raise ValueError(f"{fit.task.vault.folder}: no checkpoint to evaluate")
+    model = app.model(settings)
+    _load_weights(model, checkpoint)
+    model.to(device=fit.fleet.device, dtype=fit.precision.parameter_dtype).eval()
+    return Loaded(app, settings, model, checkpoint, fit.precision)
+
+
+def _final_scores(best: Loaded, fit: Fit, data: Data, run: RunFolder, tell: Listeners) -> dict[str, dict[str, float]]:
     """Scores of the best weights, computed once per run: the test set is looked at here and nowhere else."""
-    best = fit.task.vault.best()
-    if best is None:
-        raise ValueError(f"{run.checkpoints}: no checkpoint to evaluate")
-    _load_weights(fit.model, best)
-    sets = {"valid": data.valid, "test": data.test}
+    fleet, sets = fit.fleet, {"valid": data.valid, "test": data.test}
     if fleet.broadcast(run.scores.is_file()):
         scores = run.read_json(run.scores.name)["scores"]
     else:
         scores = {
-            split: _scores(app, fit.task, fit.model, records, fit.precision, fleet)
+            split: _scores(best, records, fleet)
             for split, records in sets.items()
             if records is not None and len(records)
         }
+    where = {"step": fit.position.best_step or fit.position.step, "epoch": fit.position.epoch}
     for split, values in scores.items():
-        tell.emit(event("eval", step=best.step, epoch=fit.position.epoch, split=split, scores=values, is_best=False))
+        tell.emit(event("eval", split=split, scores=values, is_best=False, **where))
     if fleet.is_lead:
-        run.write_json(run.scores.name, {"checkpoint": best.path.name, "scores": scores})
+        run.write_json(run.scores.name, {"checkpoint": best.checkpoint.path.name, "scores": scores})
     fleet.barrier()
     return scores
 
 
-def _scores(
-    app: App, settings: Any, model: nn.Module, records: Records, precision: Precision, fleet: Fleet
-) -> dict[str, float]:
-    objective = settings.objective if isinstance(settings, Task) else app.objective(settings)
+def _scores(loaded: Loaded, records: Records, fleet: Fleet) -> dict[str, float]:
     scores, _ = evaluate_records(
-        model,
-        objective,
+        loaded.model,
+        loaded.app.objective(loaded.settings),
         records,
-        app.collate,
-        batch_size=settings.fit.batch_size,
-        precision=precision,
+        loaded.app.collate,
+        batch_size=loaded.settings.fit.batch_size,
+        precision=loaded.precision,
         fleet=fleet,
     )
     return scores
 
 
-def _write_report(
-    app: App, model: nn.Module, settings: Any, data: Data, run: RunFolder, scores: dict[str, Any]
-) -> None:
+def _write_report(best: Loaded, data: Data, run: RunFolder, scores: dict[str, Any]) -> None:
     from isometry.report import write_report
 
-    model.eval()
-    findings = app.report(model, settings, data) if app.report is not None else Findings()
+    app = best.app
+    findings = app.report(best.model, best.settings, data) if app.report is not None else Findings()
     write_report(
         run.report,
         read_events(run.events),

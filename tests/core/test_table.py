@@ -1,0 +1,73 @@
+"""A table holds every row and column, in a known format, whole or not at all."""
+
+import builtins
+import csv
+import json
+
+import pytest
+from isometry.table import check_table_path, write_table
+
+ROWS = [{"name": 'a, "b"', "energy_ev": -1.25e-17, "n": 3}, {"name": "é\nx", "force": 0.1 + 0.2}]
+COLUMNS = ["name", "energy_ev", "n", "force"]
+
+
+@pytest.mark.parametrize(("ending", "delimiter"), [(".csv", ","), (".tsv", "\t")])
+def test_separated_values_come_back_exactly(tmp_path, ending, delimiter):
+    write_table(tmp_path / f"t{ending}", ROWS)
+    with open(tmp_path / f"t{ending}", newline="", encoding="utf-8") as file:
+        found = list(csv.DictReader(file, delimiter=delimiter))
+    assert list(found[0]) == COLUMNS
+    assert [row["name"] for row in found] == [row["name"] for row in ROWS]
+    assert float(found[0]["energy_ev"]) == ROWS[0]["energy_ev"]
+    assert float(found[1]["force"]) == ROWS[1]["force"]
+    assert found[1]["n"] == ""
+
+
+def test_json_lines_come_back_exactly(tmp_path):
+    write_table(tmp_path / "t.jsonl", ROWS)
+    assert [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()] == ROWS
+
+
+def test_no_rows_are_an_empty_table(tmp_path):
+    for ending in (".csv", ".jsonl"):
+        write_table(tmp_path / f"t{ending}", [])
+        assert (tmp_path / f"t{ending}").read_text().strip() == ""
+
+
+def test_parquet_without_its_library_says_what_to_install(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *rest):
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ValueError, match=r"needs pyarrow: pip install 'isometry\[parquet\]', or choose \.csv"):
+        write_table(tmp_path / "t.parquet", ROWS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parquet_comes_back_exactly(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is an extra")
+    write_table(tmp_path / "t.parquet", ROWS)
+    found = parquet.read_table(tmp_path / "t.parquet").to_pylist()
+    assert found == [{column: row.get(column) for column in COLUMNS} for row in ROWS]
+
+
+def test_what_cannot_be_written_leaves_the_old_table(tmp_path):
+    path = tmp_path / "t.jsonl"
+    write_table(path, ROWS)
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        write_table(path, [{"x": object()}])
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["t.jsonl"]
+
+
+def test_an_unknown_ending_or_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"ending '\.xls'; expected one of \.csv, \.tsv, \.jsonl, \.parquet"):
+        check_table_path(tmp_path / "t.xls")
+    with pytest.raises(FileNotFoundError, match="does not exist; create it first"):
+        check_table_path(tmp_path / "no" / "t.csv")
+    check_table_path(tmp_path / "t.extxyz", own_formats=(".extxyz",))
