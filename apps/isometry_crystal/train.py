@@ -69,7 +69,7 @@ PRESETS = {
     "mlearn": CrystalSettings(
         data=SourceSettings(source="mlearn"),
         optim=OPTIM,
-        fit=FitSettings(epochs=300, batch_size=4, average=0.999, evaluate_every=5),
+        fit=FitSettings(epochs=250, batch_size=4, average=0.999, evaluate_every=5),
     ),
 }
 
