@@ -33,8 +33,9 @@ class Edges:
 
     def slope_of(self, energy: Tensor, create_graph: bool) -> Tensor:
         """dE/d(vector) of every edge, [n_atoms, width, 3] eV/Å; differentiable by the weights if create_graph."""
+        self.sweep.to_weights = False
         radial, angular = torch.autograd.grad(energy, (self.radial, self.angular), create_graph=create_graph)
-        self.sweep.reaches_geometry = False
+        self.sweep.to_geometry, self.sweep.to_weights = False, True
         along = (radial * self.slopes).sum(-1, keepdim=True)
         across = slope_along(angular, self.direction, self.angular.detach(), gradient_couplings(self.l_max).to(angular))
         return along * self.direction + across / self.distance

@@ -20,7 +20,7 @@ from isometry_crystal.angular import coupling, degree_of, n_components, power_ga
 from isometry_crystal.contraction import density, messages, opposite
 from isometry_crystal.exact import Exact, full_precision
 from isometry_crystal.geometry import Edges, structure_of
-from isometry_crystal.powers import powers
+from isometry_crystal.powers import moments
 
 
 class ModelSettings(Settings):
@@ -75,7 +75,7 @@ class Message(nn.Module):
         pairs = coupling(s.l_max, s.l_hidden, s.l_max)
         self.n_out = n_components(s.l_max)
         self.down = Mix(degree_of(s.l_hidden), s.channels, s.message_channels)
-        self.radial = nn.Parameter(torch.randn(s.n_radial, s.message_channels) / math.sqrt(s.n_radial))
+        self.radial = nn.Parameter(torch.randn(s.n_radial, s.l_hidden + 1, s.message_channels) / math.sqrt(s.n_radial))
         self.up = Mix(pairs.path, s.message_channels, s.channels)
         self.couple = Exact(pairs.matrix / math.sqrt(s.mean_neighbours))
         members = nn.functional.one_hot(pairs.component, self.n_out).T.double()
@@ -84,8 +84,9 @@ class Message(nn.Module):
     def forward(self, hidden: Tensor, edges: Edges) -> Tensor:
         n_atoms, couple = hidden.shape[1], self.couple.like(hidden)
         sent = self.down(hidden).transpose(0, 1).flatten(1)
+        radial = self.radial[:, self.down.which].flatten(1)
         with full_precision(sent):
-            heard = messages(edges.radial @ self.radial, edges.angular, sent, edges.table, edges.sweep)
+            heard = messages(edges.angular, edges.radial, radial, sent, edges.table, edges.sweep)
         heard = heard.view(n_atoms, couple.shape[1], -1).transpose(0, 1).flatten(1)
         paths = self.up((couple @ heard).to(hidden.dtype).view(len(couple), n_atoms, -1))
         return (self.sum_paths.like(paths) @ paths.flatten(1)).to(hidden.dtype).view(self.n_out, n_atoms, -1)
@@ -109,9 +110,9 @@ class Powers(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         terms = [x[: self.n_out]]
         if self.back:
-            products = powers((self.to_points.like(x) @ x.flatten(1)).to(x.dtype), 1 + len(self.back))
-            moments = [(back.like(x) @ y).to(x.dtype) for back, y in zip(self.back, products, strict=True)]
-            terms += [moment.view_as(terms[0]) for moment in moments]
+            with full_precision(x):
+                found = moments(x.flatten(1), self.to_points.like(x), [back.like(x) for back in self.back])
+            terms += [moment.view_as(terms[0]) for moment in found]
         return torch.cat(terms, dim=-1)
 
 

@@ -87,7 +87,7 @@ class PlainModel:
             shared_weights=False,
             internal_weights=False,
         ).double()
-        weights = (radial @ layer.radial).repeat(1, len(paths)) / math.sqrt(s.mean_neighbours)
+        weights = torch.cat([radial @ layer.radial[:, b] for _, b, _ in paths], dim=1) / math.sqrt(s.mean_neighbours)
         per_edge = product(angular, sent[neighbour], weights)
         summed = per_edge.new_zeros(n_atoms, per_edge.shape[1]).index_add(0, centre, per_edge)
         out, start = hidden.new_zeros(n_components(s.l_max), n_atoms, s.channels), 0
