@@ -4,6 +4,7 @@
     isometry train APP [--preset P] [--config FILE] [--out DIR] [settings as flags]
     isometry evaluate APP RUN [FILE ...]
     isometry predict APP RUN FILE ... [--out FILE]
+    isometry export APP RUN DIR
 
 Torch is imported only once an app is needed: help answers at once.
 """
@@ -85,7 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--out", type=Path, metavar="FILE", help="where to write; the ending chooses the format")
     predict.set_defaults(run=_predict)
 
-    for command in (apps, train, evaluate, predict):
+    export = commands.add_parser("export", help="the best checkpoint of a run without its training state, to share")
+    export.add_argument("app", metavar="APP")
+    export.add_argument("model", metavar="RUN", help="a run folder or a checkpoint folder")
+    export.add_argument("folder", metavar="DIR", type=Path)
+    export.set_defaults(run=_export)
+
+    for command in (apps, train, evaluate, predict, export):
         command.add_argument("--json", action="store_true", help="print results as JSON")
     return parser
 
@@ -163,6 +170,15 @@ def _predict(options: argparse.Namespace, _rest: list[str]) -> int:
         _print_rows(rows)
         if options.out is not None:
             print(f"written: {options.out}")
+    return 0
+
+
+def _export(options: argparse.Namespace, _rest: list[str]) -> int:
+    app = load_app(options.app)
+    from isometry import story
+
+    folder = story.export(app, options.model, options.folder)
+    print(json.dumps({"checkpoint": str(folder)}) if options.json else f"written: {folder}")
     return 0
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from torch import nn
 
 from isometry.app import App, Data, Findings, find_app
 from isometry.checkpoint import MANIFEST, Checkpoint, Vault, read_checkpoint
+from isometry.durable import temporary_beside
 from isometry.evaluate import evaluate as evaluate_records
 from isometry.events import event, read_events
 from isometry.fit import Fit, Task
@@ -117,6 +120,23 @@ def predict(loaded: Loaded, files: Sequence[Path], out: Path | None = None) -> l
     if out is not None and not is_own:
         write_table(out, rows)
     return rows
+
+
+def export(app: App, run: str | Path, folder: str | Path) -> Path:
+    """The best checkpoint of a run without its training state: what is shared, or shipped with an app.
+
+    Raises FileExistsError if `folder` is there already, and what `load` raises.
+    """
+    checkpoint, folder = _find_checkpoint(app, run), Path(folder)
+    if folder.exists():
+        raise FileExistsError(f"{folder}: is there already; choose a name that is free")
+    fields = {key: checkpoint.manifest[key] for key in ("app", "settings", "data", "score", "scores", "versions")}
+    room = temporary_beside(folder)
+    try:
+        os.rename(Vault(room).save(checkpoint.step, checkpoint.weights(), **fields), folder)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+    return folder
 
 
 def shipped_checkpoints(app_name: str) -> list[str]:

@@ -107,6 +107,16 @@ def test_a_checkpoint_folder_is_a_model_too(isometry_, trained, points):
     assert isometry_("predict", "wave", checkpoint, points, "--json")[0] == 0
 
 
+def test_an_exported_checkpoint_predicts_the_same_and_holds_no_training_state(isometry_, trained, points, ram):
+    assert isometry_("export", "wave", trained, ram / "shared")[0] == 0
+    assert sorted(path.name for path in (ram / "shared").iterdir()) == ["manifest.json", "weights.safetensors"]
+    rows = [isometry_("predict", "wave", model, points, "--json")[1] for model in (trained, ram / "shared")]
+    assert rows[0] == rows[1]
+    code, _, err = isometry_("export", "wave", trained, ram / "shared")
+    assert code == 1
+    assert "is there already" in err
+
+
 def test_a_finished_run_says_so_and_gives_the_same_scores(isometry_, trained):
     before = sorted(path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file() and path.name != ".lock")
     code, out, err = isometry_("train", "wave", "--out", trained, *SHORT, "--json")
