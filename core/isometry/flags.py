@@ -39,7 +39,8 @@ def with_flags(settings: AnySettings, flags: Sequence[str], program: str) -> Any
 def _one_line(said: str) -> str:
     """tyro's complaint without its frame, its help texts and its titles."""
     text = " ".join(said.translate(_FRAME).split())
-    if unknown := re.search(r"Unrecognized options: (.*?)(?: Perhaps you meant:? (--[\w.-]+)| Similar| For full|$)", text):
+    endings = r"(?: Perhaps you meant:? (--[\w.-]+)| Similar| For full|$)"
+    if unknown := re.search(rf"Unrecognized options: (.*?){endings}", text):
         near = f"; did you mean {unknown[2]}?" if unknown[2] else "; --help lists them all"
         return f"unknown option {unknown[1].rstrip(' .')}{near}"
     text = re.split(r"Argument helptext|For full helptext|For further information|\[type=", text)[0]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -21,7 +22,7 @@ class MicroBatch(NamedTuple):
     """A part of a global batch on this process."""
 
     data: Any
-    records: Sequence[int]
+    records: Sequence[int] | np.ndarray
     weight: float = 1.0
     """0 for a stand-in that keeps the processes in step when a batch has fewer records than there are processes."""
 

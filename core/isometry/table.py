@@ -52,8 +52,8 @@ def _json_lines(rows: Rows, _columns: list[str]) -> bytes:
 
 def _parquet(rows: Rows, columns: list[str]) -> bytes:
     try:
-        import pyarrow
-        import pyarrow.parquet
+        import pyarrow  # pyright: ignore[reportMissingImports]
+        import pyarrow.parquet  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ValueError("writing .parquet needs pyarrow: pip install 'isometry[parquet]', or choose .csv") from None
     buffer = io.BytesIO()

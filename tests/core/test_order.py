@@ -1,4 +1,4 @@
-"""What the order of records promises: a pure function of seed and epoch, each record once, for any division of labour."""
+"""What the order of records promises: a pure function of seed and epoch, each record once, however work is divided."""
 
 from itertools import chain
 
