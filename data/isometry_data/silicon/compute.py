@@ -136,9 +136,14 @@ def frozen(atoms: Atoms) -> Atoms:
     return copy
 
 
+def partial_file(path: Path) -> Path:
+    """Where this process writes what is then put at `path` in one step; the suffix stays, as it names the format."""
+    return path.with_name(f"partial-{os.getpid()}-{path.name}")
+
+
 def save(atoms: Atoms, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"partial-{path.name}")
+    beside = partial_file(path)
     write(beside, atoms, format="extxyz")
     os.replace(beside, path)
 
@@ -182,7 +187,7 @@ def collect(site: Site, folder: Path) -> None:
     """Writes the finished structures, in the builder's order, as one compressed file."""
     frames = [done for atoms in build_structures() if (done := labelled_frame(atoms, site)) is not None]
     path = folder / DATA_FILE
-    beside = path.with_name(f"partial-{path.name}")
+    beside = partial_file(path)
     write(beside, frames, format="extxyz")
     os.replace(beside, path)
     print(f"{len(frames)} frames written to {path.name}")
@@ -304,7 +309,7 @@ def energy_per_atom(atoms: Atoms) -> float:
 
 
 def write_json(record: dict, path: Path) -> None:
-    beside = path.with_name(f"partial-{path.name}")
+    beside = partial_file(path)
     beside.write_text(json.dumps(record, indent=1) + "\n")
     os.replace(beside, path)
     print(f"{path.name} written")
