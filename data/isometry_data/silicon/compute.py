@@ -25,7 +25,7 @@ from ase.build import bulk
 from ase.calculators.espresso import Espresso, EspressoProfile
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.eos import EquationOfState
-from ase.io import read, write
+from ase.io import iread, write
 from ase.optimize import BFGS
 
 from isometry_data.silicon.structures import SEED, build_structures, diamond, strained
@@ -79,7 +79,7 @@ class Site:
         profile = EspressoProfile(command="env OMP_NUM_THREADS=1 nice -n 5 pw.x", pseudo_dir=self.pseudo_dir)
         return Espresso(
             profile=profile,
-            directory=self.work / "runs" / name,
+            directory=str(self.work / "runs" / name),
             pseudopotentials={"Si": PSEUDOPOTENTIAL},
             kpts=tuple(round(count * accuracy.mesh_factor) for count in kpts),
             koffset=(0, 0, 0),
@@ -101,7 +101,7 @@ class Site:
 
     def finished(self, name: str) -> Atoms | None:
         path = self.result_file(name)
-        return read(path) if path.exists() else None
+        return next(iread(path)) if path.exists() else None
 
 
 def single_point(atoms: Atoms, site: Site, name: str, accuracy: Accuracy = PRODUCTION) -> Atoms:
@@ -127,13 +127,18 @@ def require_convergence(output: Path) -> None:
 
 
 def frozen(atoms: Atoms) -> Atoms:
-    """The same atoms holding results instead of a calculator; `energy` is the free energy the forces belong to."""
-    results = {name: atoms.calc.results[name] for name in ("energy", "forces", "stress")}
-    if not all(np.isfinite(value).all() for value in results.values()):
+    """The same atoms holding their results instead of a calculator; ScfFailure if one is not finite."""
+    found = results(atoms)
+    if not all(np.isfinite(value).all() for value in found.values()):
         raise ScfFailure("a result is not finite")
     copy = atoms.copy()
-    copy.calc = SinglePointCalculator(copy, **results)
+    copy.calc = SinglePointCalculator(copy, **found)
     return copy
+
+
+def results(atoms: Atoms) -> dict[str, float | np.ndarray]:
+    """What is kept of a calculation; pw.x's energy is the free energy the forces belong to."""
+    return {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces(), "stress": atoms.get_stress()}
 
 
 def partial_file(path: Path) -> Path:
@@ -201,8 +206,7 @@ def labelled_frame(atoms: Atoms, site: Site) -> Atoms | None:
     if not np.allclose(done.positions, atoms.positions, atol=1e-6) or not np.allclose(done.cell, atoms.cell, atol=1e-6):
         path = site.result_file(atoms.info["name"])
         raise ValueError(f"{path}: holds another geometry than the builder makes; remove it and run again")
-    results = done.calc.results
-    atoms.calc = SinglePointCalculator(atoms, **{name: results[name] for name in ("energy", "forces", "stress")})
+    atoms.calc = SinglePointCalculator(atoms, **results(done))
     return atoms
 
 
@@ -215,8 +219,9 @@ def compute_references(site: Site, folder: Path) -> None:
 
 def equation_of_state(site: Site) -> dict:
     """Birch-Murnaghan fit to the frames of the family eos."""
-    frames = [site.finished(atoms.info["name"]) for atoms in build_structures() if atoms.info["config_type"] == "eos"]
-    if None in frames:
+    names = [atoms.info["name"] for atoms in build_structures() if atoms.info["config_type"] == "eos"]
+    frames = [atoms for name in names if (atoms := site.finished(name)) is not None]
+    if len(frames) < len(names):
         raise ValueError("the family eos is not finished: run the structures first")
     volumes = np.array([atoms.get_volume() / len(atoms) for atoms in frames])  # Å³ per atom
     energies = np.array([atoms.get_potential_energy() / len(atoms) for atoms in frames])  # eV per atom

@@ -59,7 +59,7 @@ def strained(atoms: Atoms, strain: np.ndarray) -> Atoms:
     xx, yy, zz, yz, xz, xy = strain
     stretch = np.eye(3) + np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
     copy = atoms.copy()
-    copy.set_cell(atoms.cell[:] @ stretch, scale_atoms=True)
+    copy.set_cell(atoms.cell.array @ stretch, scale_atoms=True)
     return copy
 
 
