@@ -84,7 +84,7 @@ def elastic_constants(crystal: Atoms, calculator: Calculator) -> ElasticConstant
 def _scaled(crystal: Atoms, volume_per_atom: float) -> Atoms:
     copy = crystal.copy()
     factor = (volume_per_atom * len(copy) / copy.get_volume()) ** (1 / 3)
-    copy.set_cell(copy.cell[:] * factor, scale_atoms=True)
+    copy.set_cell(copy.cell.array * factor, scale_atoms=True)
     return copy
 
 
@@ -96,7 +96,7 @@ def _strained(crystal: Atoms, component: int, strain: float) -> Atoms:
     if i != j:
         deformation[j, i] += strain
     copy = crystal.copy()
-    copy.set_cell(copy.cell[:] @ deformation, scale_atoms=True)
+    copy.set_cell(copy.cell.array @ deformation, scale_atoms=True)
     return copy
 
 

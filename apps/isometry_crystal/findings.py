@@ -11,17 +11,17 @@ from ase.build import bulk
 from isometry.app import Data, Findings
 from isometry.figures import FAINT, PALETTE, panels, style
 from matplotlib.figure import Figure
-from torch import nn
 
 from isometry_crystal.bulk import ElasticConstants, EquationOfStateFit, elastic_constants, equation_of_state
 from isometry_crystal.calculator import IsometryCalculator
 from isometry_crystal.dataset import CrystalDataset
+from isometry_crystal.model import CrystalModel
 from isometry_crystal.predict import Prediction, predictions
 
 Table = list[dict[str, Any]]
 
 
-def findings(model: nn.Module, settings: Any, data: Data) -> Findings:
+def findings(model: CrystalModel, settings: Any, data: Data) -> Findings:
     """Tables and figures of a trained model; the test set is used only if there is one."""
     tables: dict[str, Table] = {}
     figures: dict[str, Figure] = {}
@@ -65,11 +65,11 @@ def parity(crystals: CrystalDataset, found: list[Prediction]) -> Figure:
     with style():
         figure, (left, right) = panels(1, 2, height=4.0)
         if energies:
-            _scatter(left, *np.array(energies).T, "energy (eV/atom)")
+            labelled, predicted = np.array(energies).T
+            _scatter(left, labelled, predicted, "energy (eV/atom)")
         if forces:
-            _scatter(
-                right, np.concatenate([f for f, _ in forces]), np.concatenate([f for _, f in forces]), "force (eV/Å)"
-            )
+            labelled, predicted = (np.concatenate(side) for side in zip(*forces, strict=True))
+            _scatter(right, labelled, predicted, "force (eV/Å)")
     return figure
 
 
@@ -80,17 +80,20 @@ def _scatter(axes: Any, labelled: np.ndarray, predicted: np.ndarray, quantity: s
     axes.set(xlabel=f"DFT {quantity}", ylabel=f"model {quantity}", aspect="equal")
 
 
-def silicon(model: nn.Module) -> tuple[dict[str, Table], dict[str, Figure]]:
+def reference() -> dict[str, Any]:
+    """What the DFT behind the embedded data says of diamond silicon: equation of state, elastic constants."""
+    return json.loads(files("isometry_data.silicon").joinpath("references.json").read_text(encoding="utf-8"))
+
+
+def silicon(model: CrystalModel) -> tuple[dict[str, Table], dict[str, Figure]]:
     """Equation of state and elastic constants of diamond silicon beside those of the DFT that made the data."""
-    reference = json.loads(files("isometry_data.silicon").joinpath("references.json").read_text(encoding="utf-8"))
-    dft, dft_elastic = reference["equation_of_state"], reference["elastic_constants_gpa"]
+    dft, dft_elastic = reference()["equation_of_state"], reference()["elastic_constants_gpa"]
     calculator = IsometryCalculator(model)
     try:
         crystal = bulk("Si", "diamond", a=dft["a0_angstrom"], cubic=True)
         state = equation_of_state(crystal, calculator, dft["volumes_angstrom3_per_atom"])
-    except (
-        ValueError
-    ) as error:  # a hardly trained model may hold diamond for unstable: that is a finding, not a failure
+    except ValueError as error:
+        # A hardly trained model may hold diamond for unstable: that is a finding, not a failure.
         return {"Silicon in bulk": [{"not computed": str(error)}]}, {}
     crystal = bulk("Si", "diamond", a=(8 * state.volume) ** (1 / 3), cubic=True)
     elastic = elastic_constants(crystal, calculator)

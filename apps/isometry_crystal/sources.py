@@ -28,9 +28,9 @@ class SourceSettings(Settings):
     """files: if none, blocks of the training files are set apart."""
     test: tuple[Path, ...] = ()
     """files: if none, blocks of the training files are set apart."""
-    valid_fraction: float = Field(0.1, ge=0, lt=1)
+    valid_fraction: float = Field(default=0.1, ge=0, lt=1)
     """Share of the training structures set apart where no validation set is given."""
-    test_fraction: float = Field(0.1, ge=0, lt=1)
+    test_fraction: float = Field(default=0.1, ge=0, lt=1)
     """files: share set apart where no test set is given."""
     n_train: PositiveInt | None = None
     """Take only so many training structures, evenly spaced (a learning curve, a quick trial); none: all."""
@@ -70,11 +70,9 @@ def _split_of(
     given = Split(_read(train), _read(valid), _read(test))
     if given.valid and given.test:
         return given
-    fractions = {
-        "valid": 0.0 if given.valid else settings.valid_fraction,
-        "test": 0.0 if given.test else settings.test_fraction,
-    }
-    found = split_records(given.train, **fractions, seed=seed)
+    for_valid = 0.0 if given.valid else settings.valid_fraction
+    for_test = 0.0 if given.test else settings.test_fraction
+    found = split_records(given.train, valid=for_valid, test=for_test, seed=seed)
     return Split(found.train, given.valid or found.valid, given.test or found.test)
 
 

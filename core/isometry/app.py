@@ -68,12 +68,12 @@ class App:
     """`objective(settings)`: loss and scores."""
     read: Callable[[Any, Sequence[Path]], Records]
     """`read(settings, files)`: a user's files as records; labels may be missing."""
-    predict: Callable[[nn.Module, Any, Records, Path | None], list[dict[str, Any]]]
+    predict: Callable[[nn.Module, Any, Any, Path | None], list[dict[str, Any]]]
     """`predict(model, settings, records, out)`: one row of results per record or part of it. Formats of the field that
     `out` asks for by its ending are written here; tables are written by the engine."""
     own_formats: tuple[str, ...] = ()
     """Endings of `out` that `predict` writes itself, such as ".extxyz"."""
-    report: Callable[[nn.Module, Any, Data], Findings] | None = None
+    report: Callable[[Any, Any, Data], Findings] | None = None
     """`report(model, settings, data)`: tables and figures beside the curves."""
 
 

@@ -39,8 +39,10 @@ class Narrator:
     def fault(self, where: Position, outcome: Outcome) -> None:
         """A step that was not taken, and by which records; an overflow of fp16 is nobody's fault."""
         names = self.record_names(outcome.records) if outcome.verdict != "overflow" else []
-        reason = f" in {_first(names)}" if names else f" at loss scale {outcome.scale}"
-        message = f"{outcome.fault} not finite{reason}; step skipped"
+        what = (
+            f"{outcome.fault} not finite in {_first(names)}" if names else f"overflow at loss scale {outcome.scale:g}"
+        )
+        message = f"{what}; step skipped"
         self.tell("fault", where, kind=outcome.fault, records=names, scale=outcome.scale, message=message)
 
     def epoch(self, where: Position, scores: dict[str, float], is_best: bool) -> None:
