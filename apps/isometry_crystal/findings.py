@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from isometry_crystal.bulk import ElasticConstants, EquationOfStateFit, elastic_constants, equation_of_state
 from isometry_crystal.calculator import IsometryCalculator
 from isometry_crystal.dataset import CrystalDataset
-from isometry_crystal.model import CrystalModel
+from isometry_crystal.model import CrystalModel, ModelSettings
 from isometry_crystal.predict import Prediction, predictions
 
 Table = list[dict[str, Any]]
@@ -27,7 +27,7 @@ def findings(model: CrystalModel, settings: Any, data: Data) -> Findings:
     figures: dict[str, Figure] = {}
     if isinstance(data.test, CrystalDataset) and len(data.test):
         found = list(predictions(model, data.test))
-        tables["Errors on the test set by family"] = errors_by_family(data.test, found)
+        tables["Errors on the test set by family"] = errors_by_family(data.test, found, model.settings)
         figures["Test set: model against DFT"] = parity(data.test, found)
     if settings.data.source == "silicon":
         bulk_tables, bulk_figures = silicon(model)
@@ -36,25 +36,36 @@ def findings(model: CrystalModel, settings: Any, data: Data) -> Findings:
     return Findings(tables, figures)
 
 
-def errors_by_family(crystals: CrystalDataset, found: list[Prediction]) -> Table:
-    """One row per `config_type` of the structures: how many, and mean absolute errors of what is labelled."""
+def errors_by_family(crystals: CrystalDataset, found: list[Prediction], settings: ModelSettings) -> Table:
+    """Mean absolute errors per `config_type`, beside those of the offsets alone: composition, and no forces."""
     families: dict[str, list[int]] = {}
     for index, record in enumerate(crystals.records):
         families.setdefault(str(record.info.get("config_type", "all")), []).append(index)
-    return [_family_row(family, indices, crystals, found) for family, indices in sorted(families.items())]
+    rows = sorted(families.items())
+    return [_family_row(family, indices, crystals, found, settings) for family, indices in rows]
 
 
-def _family_row(family: str, indices: list[int], crystals: CrystalDataset, found: list[Prediction]) -> dict[str, Any]:
-    records = [crystals.records[i] for i in indices]
-    pairs = [(record, found[i]) for record, i in zip(records, indices, strict=True)]
-    energy = [abs(p.energy - r.energy) / r.n_atoms for r, p in pairs if r.energy is not None]
-    force = [np.abs(p.forces - r.forces).ravel() for r, p in pairs if r.forces is not None]
-    return {
-        "family": family,
-        "structures": len(indices),
-        "energy MAE (meV/atom)": 1000 * float(np.mean(energy)) if energy else None,
-        "force MAE (eV/Å)": float(np.concatenate(force).mean()) if force else None,
-    }
+def _family_row(
+    family: str, indices: list[int], crystals: CrystalDataset, found: list[Prediction], settings: ModelSettings
+) -> dict[str, Any]:
+    offset = dict(zip(settings.elements, settings.energy_offsets, strict=True))
+    pairs = [(crystals.records[i], found[i]) for i in indices]
+    energies = [
+        (r.energy, p.energy, sum(offset[z] for z in r.numbers.tolist()), r.n_atoms)
+        for r, p in pairs
+        if r.energy is not None
+    ]
+    forces = [(r.forces.ravel(), p.forces.ravel()) for r, p in pairs if r.forces is not None]
+    row: dict[str, Any] = {"family": family, "structures": len(indices)}
+    if energies:
+        known, predicted, without, n_atoms = np.array(energies).T
+        row["energy MAE (meV/atom)"] = 1000 * float(np.abs((predicted - known) / n_atoms).mean())
+        row["offsets alone (meV/atom)"] = 1000 * float(np.abs((without - known) / n_atoms).mean())
+    if forces:
+        known, predicted = (np.concatenate(side) for side in zip(*forces, strict=True))
+        row["force MAE (eV/Å)"] = float(np.abs(predicted - known).mean())
+        row["no forces (eV/Å)"] = float(np.abs(known).mean())
+    return row
 
 
 def parity(crystals: CrystalDataset, found: list[Prediction]) -> Figure:
