@@ -30,7 +30,7 @@ LARGEST_SVG = 300_000  # bytes; beyond that a figure of many points is smaller a
 def style() -> AbstractContextManager[None]:
     """matplotlib's settings for our figures, inside a `with`; the surrounding program's own come back after it."""
     import matplotlib
-    from cycler import cycler
+    from matplotlib.rcsetup import cycler
 
     lines = {"axes.grid": True, "axes.axisbelow": True, "grid.color": GRID, "grid.linewidth": 0.7}
     lines |= {"axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8, "lines.linewidth": 1.4}

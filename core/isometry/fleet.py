@@ -48,6 +48,7 @@ class Fleet:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # After an error the others may never arrive: leaving at once lets torchrun end them.
         if self.world > 1 and dist.is_initialized() and kind is None:
+            dist.barrier()  # leave together: a connection that closes early may abort the process at its other end
             dist.destroy_process_group()
 
     @property

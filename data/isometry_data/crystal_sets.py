@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from isometry_data.catalogue import DataFile, DataSet
+from isometry_data.entries import DataFile, DataSet
 from isometry_data.mlearn import Content, convert_mlearn, convert_nbmotaw
 
 _RAW = "https://raw.githubusercontent.com/materialsvirtuallab"
@@ -140,7 +140,7 @@ CRYSTAL_SETS = (
         name="silicon",
         title="Silicon cells by density-functional theory (LDA): energies, forces, stresses",
         files=(DataFile("silicon", "silicon/silicon.extxyz.xz"),),
-        licence="Apache-2.0",
+        licence="CC0-1.0",
         citation="The Isometry developers; made by isometry_data/silicon/compute.py with Quantum ESPRESSO",
         address="",
         is_own=True,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from isometry.app import find_apps, load_app
 from isometry.randomness import seed_everything
 from isometry.settings import validated
 
+FOREIGN = str(Path(__file__).parents[1] / "foreign")
 APPS = sorted(find_apps())
 SAME = 1e-5  # relative, of fp32 losses computed in batches of another size
 N_RECORDS = 4
@@ -99,9 +102,13 @@ def test_every_trainable_parameter_receives_a_gradient(case: tuple[Any, Any, Any
 
 @pytest.mark.parametrize("name", APPS)
 def test_an_app_trains_and_evaluates_from_the_command_line(name: str, tmp_path: Any) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([FOREIGN, os.environ.get("PYTHONPATH", "")])}
+
     def isometry(*arguments: str) -> Any:
         command = [sys.executable, "-m", "isometry", *arguments, "--json"]
-        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
 
     run = str(tmp_path / "run")
     trained = isometry("train", name, "--out", run, "--fit.epochs", "1")
