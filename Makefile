@@ -23,7 +23,7 @@ help:  ## list the targets and the variables
 	@echo 'Variables: VENV=$(VENV)  TORCH="$(TORCH)" (or TORCH=existing)  PYTHON=python3.11  RUN=$(RUN)  PRESET=$(PRESET)'
 
 demo: $(STAMP)  ## train the crystal app on the embedded data, evaluate it, predict a structure
-	rm -rf '$(RUN)'
+	@if [ -f '$(RUN)/settings.json' ]; then rm -rf '$(RUN)'; fi  # an earlier demo; anything else is left alone
 	$(BIN)/isometry train crystal --preset $(PRESET) --out '$(RUN)'
 	$(BIN)/isometry evaluate crystal '$(RUN)'
 	$(BIN)/isometry predict crystal '$(RUN)' examples/silicon.extxyz --out '$(RUN)/predictions.csv'

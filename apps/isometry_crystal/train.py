@@ -12,6 +12,7 @@ from isometry.optim import OptimSettings
 from isometry.run_settings import RunSettings
 from isometry.schedule import ScheduleSettings
 from isometry_data.crystals import read_crystals
+from pydantic import PositiveInt
 
 from isometry_crystal.dataset import CrystalDataset, collate, statistics
 from isometry_crystal.findings import findings
@@ -24,6 +25,8 @@ from isometry_crystal.sources import SourceSettings, notes, structures
 class CrystalSettings(RunSettings):
     """A run of the crystal app."""
 
+    threads: PositiveInt | None = 1
+    """Threads of one process on a CPU; the matrices of small cells are too small to share. None: torch's choice."""
     data: SourceSettings = SourceSettings()
     model: ModelSettings = ModelSettings()
     loss: LossSettings = LossSettings()

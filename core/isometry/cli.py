@@ -35,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unknown argument: {' '.join(rest)}")
     try:
         return options.run(options, rest)
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
         return _failed(error)
     except KeyboardInterrupt:

@@ -29,6 +29,8 @@ class RunSettings(Settings):
     """Of initialisation, order and every random draw."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:<n> or mps; auto takes a GPU where there is one."""
+    threads: PositiveInt | None = None
+    """Threads of one process on a CPU; small networks are fastest with 1. None: as many as torch takes."""
     optim: OptimSettings = OptimSettings()
     fit: FitSettings = FitSettings()
     precision: PrecisionSettings = PrecisionSettings()

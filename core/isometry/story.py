@@ -61,6 +61,8 @@ def train(app: App, settings: Any, out: str | Path, *, is_quiet: bool = False) -
         OSError: `out` is in use, is no run folder, or cannot be written.
         Interrupted: on SIGINT or SIGTERM; the state is saved.
     """
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
     with Fleet.start(settings.fleet, settings.device) as fleet, _run_folder(out, fleet) as run:
         _check_same_run(run, app, settings, fleet)
         if fleet.broadcast(run.report.is_file()):  # the last thing a run writes
