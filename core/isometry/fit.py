@@ -122,8 +122,9 @@ class Fit:
         if self.task.valid is not None and (is_last or epoch % self.task.fit.evaluate_every == 0):
             try:
                 scores = self.evaluate(self.task.valid, self.valid_loader)
-            except _EvaluationInterrupted:
-                self._stop_or_save()
+            except (_EvaluationInterrupted, RuntimeError):
+                self._stop_if_told()
+                raise
         score = scores.get(self.task.objective.decides)
         is_best = score is not None and self._take_score(score)
         self.narrator.epoch(self.position, scores, is_best)
@@ -245,7 +246,12 @@ class Fit:
         plan = [(len(batch), self._micro_batches(batch)) for batch in batches]
         items = self.loader.fetch([part for _, parts in plan for part, _ in parts], self.position.epoch)
         for n_global, parts in plan:
-            yield n_global, [MicroBatch(self._placed(next(items)), part, weight) for part, weight in parts]
+            try:
+                batch = [MicroBatch(self._placed(next(items)), part, weight) for part, weight in parts]
+            except RuntimeError:
+                self._stop_if_told()
+                raise
+            yield n_global, batch
 
     def _micro_batches(self, batch: np.ndarray) -> list[tuple[np.ndarray, float]]:
         """This process's records by micro-batch; a stand-in of weight 0 where it has none but others do."""
@@ -294,6 +300,11 @@ class Fit:
             self.save(None, {})
         if signal:
             raise Interrupted(signal)
+
+    def _stop_if_told(self) -> None:
+        """A signal that reached a loading process may have ended it: then the signal is the reason, not the loss."""
+        if self.interrupt.signal and self.fleet.world == 1:
+            self._stop_or_save()
 
     def _stop_if_alone(self) -> None:
         """Between two batches of an evaluation: one process may stop at once, several wait for the next step."""
