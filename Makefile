@@ -72,4 +72,4 @@ else
 	'$(BIN)/python' -m pip install $(TORCH)
 	'$(BIN)/python' -m pip install -e '.[dev]'
 endif
-	@touch '$@'
+	@rm -f '$(VENV)'/.installed-*; touch '$@'

@@ -41,6 +41,10 @@ class CrystalDataset:
     def __len__(self) -> int:
         return len(self.records)
 
+    def name(self, index: int) -> str:
+        """File and frame, for messages."""
+        return self.records[index].label
+
     def __getitem__(self, index: int) -> CrystalGraph:
         if not 0 <= index < len(self.records):
             raise IndexError(f"structure {index} of a data set of {len(self.records)}")

@@ -37,7 +37,8 @@ def objective_of(settings: LossSettings) -> Objective:
     def loss(model: nn.Module, batch: Any) -> Loss:
         return crystal_loss(model, batch, settings)
 
-    return Objective(loss=loss, measure=measure, score=score, decides="forces_mae_ev_per_angstrom", better="smaller")
+    decides = "forces_mae_ev_per_angstrom" if settings.forces > 0 else "energy_mae_mev_per_atom"
+    return Objective(loss=loss, measure=measure, score=score, decides=decides, better="smaller")
 
 
 # The loss

@@ -14,7 +14,7 @@ from isometry.order import to_device
 from isometry_data.crystals import CrystalRecord, write_crystals
 from torch import nn
 
-from isometry_crystal.dataset import CrystalDataset, collate
+from isometry_crystal.dataset import CrystalDataset, collate, graph_of
 
 ATOMS_AT_ONCE = 2000
 """Atoms of one batch: bounds the memory, whatever the number of structures."""
@@ -36,7 +36,11 @@ def predictions(model: nn.Module, crystals: CrystalDataset) -> Iterator[Predicti
     parameter = next(model.parameters())
     model.eval()
     for indices in _batches([record.n_atoms for record in crystals.records]):
-        graph = to_device(collate([crystals[i] for i in indices]), parameter.device, parameter.dtype)
+        graph = to_device(
+            collate([graph_of(crystals.records[i], crystals.cutoff, i) for i in indices]),
+            parameter.device,
+            parameter.dtype,
+        )
         with torch.no_grad():
             result = {key: value.detach().cpu().double().numpy() for key, value in model(graph).items()}
         ends = np.cumsum([crystals.records[i].n_atoms for i in indices])[:-1]

@@ -90,5 +90,6 @@ def _checksums(files: Sequence[Path]) -> dict[str, str]:
     sums = {}
     for file in files:
         with open(file, "rb") as stream:
-            sums[Path(file).name] = hashlib.file_digest(stream, "sha256").hexdigest()
+            name = Path(file).name if Path(file).name not in sums else str(file)
+            sums[name] = hashlib.file_digest(stream, "sha256").hexdigest()
     return sums

@@ -14,7 +14,7 @@ from isometry.schedule import ScheduleSettings
 from isometry_data.crystals import read_crystals
 from pydantic import PositiveInt
 
-from isometry_crystal.dataset import CrystalDataset, collate, statistics
+from isometry_crystal.dataset import CrystalDataset, Split, collate, elements_of, statistics
 from isometry_crystal.findings import findings
 from isometry_crystal.model import CrystalModel, ModelSettings
 from isometry_crystal.objective import LossSettings, objective_of
@@ -38,7 +38,18 @@ def data(settings: CrystalSettings) -> Data:
     train, valid, test = (each if len(each) else None for each in crystals)
     if train is None:
         raise ValueError("no training structure is left; check data.train and data.valid_fraction")
+    _check_elements(split)
     return Data(train, valid, test, checksums, notes(split))
+
+
+def _check_elements(split: Split) -> None:
+    """An element that training never shows would end the run only when it is evaluated."""
+    known = set(elements_of(split.train))
+    for record in (*split.valid, *split.test):
+        if unknown := set(record.numbers.tolist()) - known:
+            raise ValueError(
+                f"{record.label}: holds atomic numbers {sorted(unknown)}, which no training structure holds"
+            )
 
 
 def learn(settings: CrystalSettings, data: Data) -> CrystalSettings:

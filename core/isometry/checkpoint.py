@@ -289,8 +289,9 @@ class Vault:
         paths = self._paths()
         latest = {_order(path)[0]: path for path in reversed(paths)}  # of a step, the last one saved
         by_age = [latest[step] for step in sorted(latest, reverse=True)]
-        # The best may be an earlier save of a step: one saved again on a signal has no score.
-        kept = {saved, *by_age[: self.keep], *self._ranked(paths)[:1]}
+        # The best may be an earlier save of a step: one saved again on a signal has no score. Until one has a score,
+        # the first is the state to go back to.
+        kept = {saved, *by_age[: self.keep], *(self._ranked(paths) or by_age[::-1])[:1]}
         for path in paths:
             if path not in kept:
                 try:

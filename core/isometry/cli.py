@@ -206,10 +206,12 @@ def _print_rows(rows: list[dict[str, Any]], n_shown: int = 40) -> None:
     from isometry.spell import number
 
     table = Table(box=None, pad_edge=False)
-    for column in rows[0] if rows else ():
-        table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    for column in columns:
+        is_text = any(isinstance(row.get(column), str) for row in rows)
+        table.add_column(column, justify="left" if is_text else "right", overflow="fold")
     for row in rows[:n_shown]:
-        table.add_row(*(number(value, 6) for value in row.values()))
+        table.add_row(*(number(row.get(column), 6) for column in columns))
     Console().print(table)
     if len(rows) > n_shown:
         print(f"… and {len(rows) - n_shown} more rows; --out FILE writes all of them")

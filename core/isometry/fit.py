@@ -130,7 +130,8 @@ class Fit:
         self.narrator.epoch(self.position, scores, is_best)
         self.position.epoch, self.position.batch = epoch, 0
         self.position.n_norms, self.position.squared_norms, self.position.losses = 0, 0.0, 0.0
-        if is_best or is_last or self.position.is_exhausted or self._is_save_due():
+        is_due = self.fleet.broadcast(self._is_save_due())  # clocks differ, and all processes must save together
+        if is_best or is_last or self.position.is_exhausted or is_due:
             self.save(score, scores)
 
     def _take_score(self, score: float) -> bool:
@@ -295,7 +296,7 @@ class Fit:
         if self.fleet.world > 1:
             wishes = torch.tensor([signal, int(is_due and self.fleet.is_lead)], device=self.fleet.device)
             signal, is_due = (int(wish) for wish in self.fleet.sum(wishes).tolist())
-            signal = self.interrupt.signal or min(signal, SIGTERM)
+            signal = self.interrupt.signal or (signal and SIGTERM)
         if signal or is_due:
             self.save(None, {})
         if signal:

@@ -105,10 +105,24 @@ def load(app: App, run: str | Path, *, device: str = "auto", dtype: str = "fp32"
 def evaluate(loaded: Loaded, files: Sequence[Path] = ()) -> dict[str, float]:
     """Scores on labelled files, or on the run's own test set."""
     app, settings = loaded.app, loaded.settings
-    records = app.read(settings, files) if files else app.data(settings).test
+    records = app.read(settings, files) if files else _own_test_set(loaded)
     if records is None:
         raise ValueError(f"app {app.name}: these settings give no test set; name files to evaluate on")
-    return _scores(loaded, records, _alone(loaded.precision))
+    scores = _scores(loaded, records, _alone(loaded.precision))
+    if not scores:
+        raise ValueError("no record has a label to compare with; `isometry predict` needs none")
+    return scores
+
+
+def _own_test_set(loaded: Loaded) -> Records | None:
+    """Raises ValueError if the data changed since the run: another split may hold known data in its test set."""
+    data = loaded.app.data(loaded.settings)
+    changed = differences(loaded.checkpoint.manifest["data"], data.checksums)
+    if changed:
+        raise ValueError(
+            f"the data are not those this model was trained on ({'; '.join(changed[:3])}); name files instead"
+        )
+    return data.test
 
 
 def predict(loaded: Loaded, files: Sequence[Path], out: Path | None = None) -> list[dict[str, Any]]:
