@@ -58,7 +58,10 @@ def structures(settings: SourceSettings, seed: int) -> Structures:
 
 def notes(split: Split) -> tuple[str, ...]:
     """What a user should know about the data, a line per part."""
-    return tuple(f"{name}: {len(part)} structures, {label_counts(part)}" for name, part in split._asdict().items())
+    lines = [f"{name}: {len(part)} structures, {label_counts(part)}" for name, part in split._asdict().items()]
+    if not split.valid:
+        lines.append("no validation set: too few blocks of frames to set one apart, so the last weights are kept")
+    return tuple(lines)
 
 
 def _split_of(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ase.data import chemical_symbols
 from isometry.app import App, Data
 from isometry.cli import script
 from isometry.fit import FitSettings
 from isometry.optim import OptimSettings
 from isometry.run_settings import RunSettings
 from isometry.schedule import ScheduleSettings
-from isometry_data.crystals import read_crystals
+from isometry_data.crystals import LABELS, read_crystals
 from pydantic import PositiveInt
 
 from isometry_crystal.dataset import CrystalDataset, Split, collate, elements_of, statistics
@@ -38,8 +39,19 @@ def data(settings: CrystalSettings) -> Data:
     train, valid, test = (each if len(each) else None for each in crystals)
     if train is None:
         raise ValueError("no training structure is left; check data.train and data.valid_fraction")
+    _check_labels(split, settings.loss)
     _check_elements(split)
     return Data(train, valid, test, checksums, notes(split))
+
+
+def _check_labels(split: Split, loss: LossSettings) -> None:
+    """Training on nothing would end with a loss of zero and an untrained model."""
+    weighted = [name for name in LABELS if getattr(loss, name) > 0]
+    if not any(getattr(record, name) is not None for record in split.train for name in weighted):
+        raise ValueError(
+            f"{split.train[0].source}: no training structure has any of {', '.join(weighted)}; expected them "
+            "under these names, or as REF_energy, REF_forces, REF_stress, in the file"
+        )
 
 
 def _check_elements(split: Split) -> None:
@@ -60,6 +72,11 @@ def learn(settings: CrystalSettings, data: Data) -> CrystalSettings:
 
 def read(settings: CrystalSettings, files: Sequence[Path]) -> CrystalDataset:
     records = [record for file in files for record in read_crystals(file)]
+    for record in records:
+        if unknown := set(record.numbers.tolist()) - set(settings.model.elements):
+            known = ", ".join(chemical_symbols[z] for z in settings.model.elements)
+            found = ", ".join(chemical_symbols[z] for z in sorted(unknown))
+            raise ValueError(f"{record.label}: holds {found}; this model knows {known}")
     return CrystalDataset(records, settings.model.cutoff)
 
 
