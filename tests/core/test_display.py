@@ -257,7 +257,14 @@ with Broadcast(shows) as tell:
 """
     control, screen = os.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=screen, stdout=subprocess.PIPE, env=environment)
+    # A test run in the background ignores SIGINT, and what it starts inherits that; a terminal's programs do not.
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stderr=screen,
+        stdout=subprocess.PIPE,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     seen = b""
     while b"0.5" not in seen:
         seen += os.read(control, 1024)
