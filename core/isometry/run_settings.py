@@ -14,7 +14,8 @@ from isometry.precision import PrecisionSettings
 from isometry.settings import Settings
 
 WITHOUT_EFFECT = ("device", "fleet", "log", "fit.workers", "fit.save_every")
-"""Settings that may change when a run goes on: they do not change what it computes."""
+"""Settings that may change when a run goes on. Another device or number of processes changes the last digits, and a
+network that draws at random (dropout) then draws other numbers; the rest changes nothing."""
 
 
 class LogSettings(Settings):
