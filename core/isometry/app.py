@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # `isometry apps` answers without loading torch
     from isometry.objective import Objective
     from isometry.order import Records
     from isometry.run_settings import RunSettings
+    from isometry.symmetry import Symmetry
 
 PREFIX = "isometry_"
 APP_FILES = ("dataset.py", "model.py", "objective.py", "train.py", "predict.py")
@@ -75,6 +76,8 @@ class App:
     """Endings of `out` that `predict` writes itself, such as ".extxyz"."""
     report: Callable[[Any, Any, Data], Findings] | None = None
     """`report(model, settings, data)`: tables and figures beside the curves."""
+    symmetries: Callable[[Any], Sequence[Symmetry]] = lambda settings: ()
+    """`symmetries(settings)`: what holds for every model of the app, whatever its weights; the doctor measures it."""
 
 
 class AppEntry(NamedTuple):

@@ -6,6 +6,11 @@
     isometry predict APP RUN FILE ... [--out FILE]
     isometry export APP RUN DIR
 
+    isometry doctor APP [--preset P] [--fix] [settings as flags]
+    isometry rate APP [--preset P] [settings as flags]
+    isometry sweep APP --over SETTING=LOW:HIGH [--preset P] [settings as flags]
+    isometry compare RUN RUN ...
+
 Torch is imported only once an app is needed: help answers at once.
 """
 
@@ -21,9 +26,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import isometry
-from isometry.app import find_apps, load_app, preset
+from isometry.app import find_apps, load_app
+from isometry.choice import add_choice, chosen
+from isometry.table import print_rows
 
 EXIT_BAD_INPUT = 2
+VERBS: tuple[Any, ...] = ()
+"""Modules of `isometry.verbs`; each adds its parser by `add(commands)`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    if rest and options.command != "train":
+    if rest and not getattr(options, "takes_settings", False):
         parser.error(f"unknown argument: {' '.join(rest)}")
     try:
         return options.run(options, rest)
@@ -69,14 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     apps.set_defaults(run=_apps)
 
     train = commands.add_parser("train", help="train an app, or go on with a run", add_help=False, allow_abbrev=False)
-    train.add_argument("app", metavar="APP", nargs="?")
-    train.add_argument("--preset", default="tiny", help="ready-made settings to start from (default: tiny)")
-    train.add_argument(
-        "--config", type=Path, metavar="FILE", help="a TOML file with settings that differ from the preset"
-    )
+    add_choice(train)
     train.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (default: runs/APP-PRESET)")
-    train.add_argument("-h", "--help", action="store_true", help="with APP: every setting of the app")
-    train.set_defaults(run=_train, parser=train)
+    train.set_defaults(run=_train)
 
     evaluate = commands.add_parser("evaluate", help="scores of a trained model on its test set or on labelled files")
     _add_model(evaluate)
@@ -95,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("folder", metavar="DIR", type=Path)
     export.set_defaults(run=_export)
 
-    for command in (apps, train, evaluate, predict, export):
+    for command in (apps, train, evaluate, predict, export, *(verb.add(commands) for verb in VERBS)):
         command.add_argument("--json", action="store_true", help="print results as JSON")
     return parser
 
@@ -122,11 +126,10 @@ def _apps(options: argparse.Namespace, _rest: list[str]) -> int:
 
 
 def _train(options: argparse.Namespace, rest: list[str]) -> int:
-    if options.app is None:
-        options.parser.print_help()
+    choice = chosen(options, rest)
+    if choice is None:
         return 0 if options.help else EXIT_BAD_INPUT
-    app = load_app(options.app)
-    settings = _settings(app, options, ["--help"] if options.help else rest)
+    app, settings = choice
     from isometry.story import train
 
     out = options.out or Path("runs") / f"{app.name}-{options.preset}"
@@ -134,18 +137,6 @@ def _train(options: argparse.Namespace, rest: list[str]) -> int:
     if int(os.environ.get("RANK", "0")) == 0:
         _print_trained(trained, app.name, options.json)
     return 0
-
-
-def _settings(app: Any, options: argparse.Namespace, flags: list[str]) -> Any:
-    """Preset, then TOML file, then flags: each changes what it names and nothing else."""
-    from isometry.flags import with_flags
-    from isometry.settings import merged, read_toml, validated
-
-    settings = preset(app, options.preset)
-    if options.config is not None:
-        values = merged(settings.model_dump(), read_toml(options.config))
-        settings = validated(app.settings, values, str(options.config))
-    return with_flags(settings, flags, f"isometry train {app.name}")
 
 
 def _evaluate(options: argparse.Namespace, _rest: list[str]) -> int:
@@ -157,7 +148,7 @@ def _evaluate(options: argparse.Namespace, _rest: list[str]) -> int:
     if options.json:
         print(story.as_json({"checkpoint": str(loaded.checkpoint.path), "scores": scores}))
     else:
-        _print_rows([{"score": name, "value": value} for name, value in scores.items()])
+        print_rows([{"score": name, "value": value} for name, value in scores.items()])
     return 0
 
 
@@ -170,7 +161,7 @@ def _predict(options: argparse.Namespace, _rest: list[str]) -> int:
     if options.json:
         print(story.as_json(rows))
     else:
-        _print_rows(rows)
+        print_rows(rows)
         if options.out is not None:
             print(f"written: {options.out}")
     return 0
@@ -193,28 +184,10 @@ def _print_trained(trained: Any, app: str, as_json: bool) -> None:
         print("this run was finished before; another --out starts a new one")
     names = dict.fromkeys(name for scores in trained.scores.values() for name in scores if "/" not in name)
     by_split = trained.scores.items()
-    _print_rows([{"score": name, **{split: scores.get(name) for split, scores in by_split}} for name in names])
+    print_rows([{"score": name, **{split: scores.get(name) for split, scores in by_split}} for name in names])
     print(f"run:      {trained.folder}")
     print(f"report:   {trained.folder / 'report.html'}")
     print(f"predict:  isometry predict {app} {trained.folder} FILE")
-
-
-def _print_rows(rows: list[dict[str, Any]], n_shown: int = 40) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from isometry.spell import number
-
-    table = Table(box=None, pad_edge=False)
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    for column in columns:
-        is_text = any(isinstance(row.get(column), str) for row in rows)
-        table.add_column(column, justify="left" if is_text else "right", overflow="fold")
-    for row in rows[:n_shown]:
-        table.add_row(*(number(row.get(column), 6) for column in columns))
-    Console().print(table)
-    if len(rows) > n_shown:
-        print(f"… and {len(rows) - n_shown} more rows; --out FILE writes all of them")
 
 
 def _failed(error: BaseException) -> int:

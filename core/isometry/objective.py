@@ -23,6 +23,15 @@ class Loss(NamedTuple):
     """[n_records] each: named contributions for the log, detached."""
 
 
+class Labelled(NamedTuple):
+    """What a classifying head says, and the truth."""
+
+    logits: Tensor
+    """[n, n_classes]"""
+    labels: Tensor
+    """[n] integers; -1 where the truth is not known."""
+
+
 @dataclass(frozen=True)
 class Objective:
     """An app's loss and scores, on batches of its own form."""
@@ -36,3 +45,6 @@ class Objective:
     decides: str
     """The score by which the best weights are chosen."""
     better: Literal["smaller", "larger"] = "smaller"
+    classes: Callable[[nn.Module, Any], dict[str, Labelled]] | None = None
+    """`classes(model, batch)`: logits and labels of each head that classifies, by the name of its `Temperature` module
+    in the model; by these the head is calibrated once training has ended."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -22,6 +22,7 @@ from isometry.events import event, read_events
 from isometry.fit import Fit, Task
 from isometry.fleet import Fleet, FleetSettings, choose_device
 from isometry.listeners import Listeners
+from isometry.objective import Objective
 from isometry.order import Records
 from isometry.precision import Precision, PrecisionSettings
 from isometry.randomness import seed_everything
@@ -53,6 +54,24 @@ class Loaded:
     precision: Precision
 
 
+class Prepared(NamedTuple):
+    """What a training run begins with."""
+
+    settings: Any
+    """Completed by what the training data say."""
+    data: Data
+    model: nn.Module
+    objective: Objective
+
+
+def prepare(app: App, settings: Any) -> Prepared:
+    """The data and the freshly initialised model of these settings, as training begins with them."""
+    data = app.data(settings)
+    settings = app.learn(settings, data)
+    seed_everything(settings.seed)
+    return Prepared(settings, data, app.model(settings), app.objective(settings))
+
+
 def train(app: App, settings: Any, out: str | Path, *, is_quiet: bool = False) -> Trained:
     """Train in the folder `out`, or go on with the run that lies there.
 
@@ -67,11 +86,7 @@ def train(app: App, settings: Any, out: str | Path, *, is_quiet: bool = False) -
         _check_same_run(run, app, settings, fleet)
         if fleet.broadcast(run.report.is_file()):  # the last thing a run writes
             return Trained(run.path, "finished before", run.read_json(run.scores.name)["scores"])
-        data = app.data(settings)
-        settings = app.learn(settings, data)
-        seed_everything(settings.seed)
-        model = app.model(settings)
-        objective = app.objective(settings)
+        settings, data, model, objective = prepare(app, settings)
         vault = Vault(run.checkpoints, better=objective.better)
         with Listeners(run, settings, fleet, is_quiet) as tell:
             vault.tell = tell.note

@@ -60,3 +60,22 @@ def _parquet(rows: Rows, columns: list[str]) -> bytes:
     table = pyarrow.table({column: [row.get(column) for row in rows] for column in columns})
     pyarrow.parquet.write_table(table, buffer)
     return buffer.getvalue()
+
+
+def print_rows(rows: list[dict[str, Any]], n_shown: int = 40) -> None:
+    """Rows on the terminal under the union of their keys."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from isometry.spell import number
+
+    table = Table(box=None, pad_edge=False)
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    for column in columns:
+        is_text = any(isinstance(row.get(column), str) for row in rows)
+        table.add_column(column, justify="left" if is_text else "right", overflow="fold")
+    for row in rows[:n_shown]:
+        table.add_row(*(number(row.get(column), 6) for column in columns))
+    Console().print(table)
+    if len(rows) > n_shown:
+        print(f"… and {len(rows) - n_shown} more rows; --out FILE writes all of them")

@@ -1,0 +1,49 @@
+"""A symmetry: how a network's outputs must move when its input is moved, whatever its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Outputs = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """Declared by an app, measured by the doctor."""
+
+    name: str
+    """What is done to the input, such as "rotation"."""
+    move: Callable[[Any], Any]
+    """`move(batch)`: the moved batch; the given one stays as it is."""
+    outputs: Callable[[nn.Module, Any], Outputs]
+    """`outputs(model, batch)`: what the network says, by name."""
+    expected: Callable[[Outputs], Outputs] = lambda outputs: outputs
+    """The outputs of the moved batch, told from those of the batch itself; as they are, where they must not change."""
+    tolerance: float = 1e-4
+    """Largest allowed deviation, relative to the root mean square of the output, in fp32."""
+
+
+def violation(symmetry: Symmetry, model: nn.Module, batch: Any) -> dict[str, float]:
+    """By output: the largest deviation from what the symmetry demands, relative to the output's root mean square.
+
+    Raises:
+        ValueError: the moved outputs have another shape than expected.
+    """
+    expected = symmetry.expected(symmetry.outputs(model, batch))
+    found = symmetry.outputs(model, symmetry.move(batch))
+    return {name: _deviation(symmetry.name, name, expected[name], found[name]) for name in expected}
+
+
+def _deviation(symmetry: str, name: str, expected: Tensor, found: Tensor) -> float:
+    if expected.shape != found.shape:
+        shapes = f"{tuple(found.shape)}, expected {tuple(expected.shape)}"
+        raise ValueError(f"symmetry {symmetry}: output '{name}' of the moved batch has shape {shapes}")
+    expected, found = expected.detach().double(), found.detach().double()
+    size = expected.square().mean().sqrt()
+    deviation = (found - expected).abs().max()
+    return float(deviation / size.clamp_min(torch.finfo(torch.float32).tiny))

@@ -1,0 +1,1 @@
+"""Verbs of the command line beyond training and using a model; each module adds one."""
