@@ -1,0 +1,1 @@
+"""The doctor: examines any network before it trains. Does the signal survive forward, the gradient backward?"""

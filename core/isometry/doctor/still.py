@@ -1,0 +1,98 @@
+"""Holding a network still: whatever an examination does to it, afterwards it is bit for bit what it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _NormBase
+
+from isometry.randomness import preserved_randomness
+
+_HOOKS = tuple(name for name in vars(nn.Module()) if "hooks" in name and isinstance(vars(nn.Module())[name], dict))
+
+
+@contextmanager
+def held_still(model: nn.Module) -> Iterator[None]:
+    """Weights, buffers, gradients, modes, frozen parameters, hooks and random state are afterwards as they were."""
+    tensors = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
+    buffers = [(module, dict(module._buffers)) for module in model.modules()]
+    gradients = [(parameter, parameter.grad, parameter.requires_grad) for parameter in model.parameters()]
+    modes = [(module, module.training) for module in model.modules()]
+    hooks = [(module, name, dict(getattr(module, name))) for module in model.modules() for name in _HOOKS]
+    for parameter in model.parameters():
+        parameter.grad = None
+    with preserved_randomness():
+        try:
+            yield
+        finally:
+            for module, own in buffers:
+                module._buffers.update(own)
+            _put_back(tensors)
+            for parameter, gradient, requires_grad in gradients:
+                parameter.requires_grad_(requires_grad)
+                parameter.grad = gradient
+            for module, mode in modes:
+                module.training = mode
+            for module, name, own in hooks:
+                _restore_hooks(getattr(module, name), own)
+
+
+@contextmanager
+def differentiable_twice() -> Iterator[None]:
+    """Operations whose fast kernels have no forward-mode derivative take their plain form: `nn.LSTM`, attention."""
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    with ExitStack() as stack:
+        stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+        stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+@contextmanager
+def without_denormals() -> Iterator[None]:
+    """Numbers below the smallest normal one count as 0: on a CPU a collapsed network is else some 40 times slower."""
+    was_on = _flushes_denormals()
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(was_on)
+
+
+def norms_follow_the_batch(model: nn.Module) -> None:
+    """Running statistics become those of the next batch alone, so that evaluation mode acts as training mode does."""
+    for module in model.modules():
+        if isinstance(module, _NormBase) and module.track_running_stats:
+            module.reset_running_stats()
+            module.momentum = None  # a cumulative mean; of one batch: that batch
+
+
+def norm_momenta(model: nn.Module) -> list[tuple[_NormBase, float | None]]:
+    return [(module, module.momentum) for module in model.modules() if isinstance(module, _NormBase)]
+
+
+def _put_back(tensors: list[tuple[Tensor, Tensor]]) -> None:
+    with torch.no_grad():
+        for tensor, before in tensors:
+            if not torch.equal(tensor, before):
+                tensor.copy_(before)
+
+
+def _restore_hooks(present: Any, before: dict[Any, Any]) -> None:
+    if list(present) != list(before):
+        present.clear()
+        present.update(before)
+
+
+def _flushes_denormals() -> bool:
+    """torch tells nobody: half of the smallest normal number says it."""
+    return bool(torch.tensor(1.2e-38) * torch.tensor(0.5) == 0)
