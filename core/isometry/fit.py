@@ -22,6 +22,7 @@ import torch
 
 from isometry.average import Average
 from isometry.checkpoint import Checkpoint
+from isometry.curriculum import Curriculum, at_level
 from isometry.evaluate import evaluate
 from isometry.fleet import sharded_like, whole
 from isometry.guard import Guard
@@ -56,8 +57,10 @@ class Fit:
         self.average = Average(self.model, decay) if decay is not None else None
         self.guard = Guard(task.guard)
         self.order = Order(len(task.train), task.fit.batch_size, task.seed)
+        self.curriculum = Curriculum(task.fit.curriculum, task.fit.epochs)
+        self.curriculum.check(task.train, self.model)
         options = {"n_workers": task.fit.workers, "pin": task.fleet.device.type == "cuda"}
-        self.loader = Loader(task.train, task.collate, seed=task.seed, **options)
+        self.loader = Loader(task.train, task.collate, seed=task.seed, curriculum=self.curriculum, **options)
         self.valid_loader = Loader(task.valid, task.collate, **options) if task.valid is not None else None
         self.stepper = Stepper(
             wrapped,
@@ -101,6 +104,10 @@ class Fit:
         return "early stop" if self.position.is_exhausted else "finished"
 
     def _train_epoch(self) -> None:
+        with at_level(self.model, self.curriculum.level(self.position.epoch), afterwards=1.0):
+            self._take_steps()
+
+    def _take_steps(self) -> None:
         while self.position.batch < self.order.n_batches:
             batches = self.order.batches(self.position.epoch)[self.position.batch :]
             for n_global, batch in self._fetch(batches):

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from isometry.curriculum import level_at
 from isometry.events import event
 from isometry.step import Outcome
 from isometry.task import Position, Task
@@ -49,6 +50,8 @@ class Narrator:
         """The end of an epoch: the validation scores, or the mean training loss where there was no evaluation."""
         n = max(where.n_norms, 1)
         facts: dict[str, Any] = {"split": "valid"} if scores else {"split": "train", "loss": where.losses / n}
+        if (curriculum := self.task.fit.curriculum).levels:
+            facts["level"] = level_at(where.epoch / self.task.fit.epochs, curriculum)
         self.tell("eval", where, scores=scores, is_best=is_best, mean_square_gradient=where.squared_norms / n, **facts)
 
     def record_names(self, records: Sequence[int]) -> list[str]:

@@ -15,9 +15,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from isometry.curriculum import Curriculum, draws_by_level
+
 
 class Records(Protocol):
-    """A data set: a length and a pure lookup. `draw(index, rng)` may be offered for randomised training samples."""
+    """A data set: a length and a pure lookup.
+
+    `draw(index, rng)` may be offered for randomised training samples, or `draw(index, rng, level)` for a curriculum.
+    """
 
     def __len__(self) -> int: ...
 
@@ -65,7 +70,8 @@ class Loader:
     """Fetches the items of listed batches, in order, with any number of worker processes.
 
     A record is fetched as `records.draw(i, rng)` where offered, with a generator that depends on seed, epoch and record
-    alone, else as `records[i]`: workers change the speed, never the data.
+    alone, else as `records[i]`: workers change the speed, never the data. A `draw` that takes a level is given that of
+    the epoch by `curriculum`, 1 without.
     """
 
     def __init__(
@@ -76,8 +82,9 @@ class Loader:
         seed: int = 0,
         n_workers: int = 0,
         pin: bool = False,
+        curriculum: Curriculum | None = None,
     ) -> None:
-        self._plan, self._keyed, self._collate = _Plan(), _Keyed(records, seed), collate
+        self._plan, self._keyed, self._collate = _Plan(), _Keyed(records, seed, curriculum), collate
         self._loader = None
         if n_workers > 0 or pin:
             # A generator of its own: the loader's iterator must not draw from the global random state.
@@ -120,9 +127,9 @@ class _Plan:
 
 
 class _Keyed:
-    def __init__(self, records: Records, seed: int) -> None:
-        self.records, self.seed = records, seed
-        self.draw = getattr(records, "draw", None)
+    def __init__(self, records: Records, seed: int, curriculum: Curriculum | None) -> None:
+        self.records, self.seed, self.curriculum = records, seed, curriculum
+        self.draw, self.has_levels = getattr(records, "draw", None), draws_by_level(records)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -131,7 +138,10 @@ class _Keyed:
         epoch, index = key
         if self.draw is None:
             return self.records[index]
-        return self.draw(index, np.random.default_rng([self.seed, epoch, index]))
+        rng = np.random.default_rng([self.seed, epoch, index])
+        if not self.has_levels:
+            return self.draw(index, rng)
+        return self.draw(index, rng, self.curriculum.level(epoch) if self.curriculum else 1.0)
 
 
 def to_device(batch: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:

@@ -10,6 +10,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import nn
 
 from isometry.checkpoint import Vault
+from isometry.curriculum import CurriculumSettings
 from isometry.events import Event
 from isometry.fleet import Fleet
 from isometry.guard import GuardSettings
@@ -37,6 +38,8 @@ class FitSettings(Settings):
     """Evaluations without a better score after which training stops early; none: never."""
     average: float | None = 0.999
     """Decay of the moving average of the weights, which is what is evaluated and kept; none: the raw weights."""
+    curriculum: CurriculumSettings = CurriculumSettings()
+    """An easier task first, for apps whose training set or model knows levels."""
     deterministic: bool = False
     """Refuse operations that are not reproducible on a GPU (slower there)."""
 
