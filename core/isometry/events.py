@@ -112,14 +112,14 @@ class TensorBoard:
     def __call__(self, event: Event) -> None:
         match event["event"]:
             case "start":
-                self._text("settings", json.dumps(_plain(event.get("settings")), indent=2), event)
+                self._text("settings", json.dumps(plain(event.get("settings")), indent=2), event)
             case "step":
                 self._numbers("train", event, ("loss", "rate", "gradient_norm", "scale", "samples_per_s"), "parts")
             case "eval":
                 self._numbers(event.get("split", "valid"), event, ("loss", "mean_square_gradient"), "scores")
                 self._writer.flush()
             case "fault" | "note" as name:
-                self._text(name, json.dumps(_plain(event)), event)
+                self._text(name, json.dumps(plain(event)), event)
             case "save" | "stop":
                 self._writer.flush()
 
@@ -142,7 +142,7 @@ def encode(event: Event) -> bytes:
     try:
         text = json.dumps(event, allow_nan=False)
     except (TypeError, ValueError):
-        text = json.dumps(_plain(event), allow_nan=False)
+        text = json.dumps(plain(event), allow_nan=False)
     return text.encode("ascii") + b"\n"
 
 
@@ -164,6 +164,13 @@ def read_events(path: str | Path) -> list[Event]:
     return [event for event in events if event is not None]
 
 
+def seconds_trained(events: list[Event]) -> float:
+    """From each start to the last event before the next one: the time a stopped run lay still does not count."""
+    firsts = [place for place, event in enumerate(events) if event["event"] == "start"]
+    ends = [*(place - 1 for place in firsts[1:]), len(events) - 1]
+    return sum(max(events[end]["time"] - events[first]["time"], 0.0) for first, end in zip(firsts, ends, strict=True))
+
+
 def _decode(line: bytes) -> Event | None:
     try:
         found = json.loads(line)
@@ -174,17 +181,17 @@ def _decode(line: bytes) -> Event | None:
     return _revived(found) if b'"NaN"' in line or b'Infinity"' in line else found
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """`value` in the types JSON knows."""
     if isinstance(value, dict):
-        return {str(key): _plain(below) for key, below in value.items()}
+        return {str(key): plain(below) for key, below in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(below) for below in value]
+        return [plain(below) for below in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else _spell(value)
     if value is None or isinstance(value, str | int):
         return value
-    return _plain(value.tolist()) if hasattr(value, "tolist") else str(value)
+    return plain(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 
 def _spell(value: float) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from isometry import __version__
 from isometry.curves import curves
-from isometry.events import Event
+from isometry.events import Event, seconds_trained
 from isometry.figures import data_uris
 from isometry.lines import scores_of
 from isometry.report_style import STYLE
@@ -93,7 +93,7 @@ def _facts(events: list[Event]) -> list[tuple[str, str]]:
         "App": start.get("app"),
         "Run": start.get("run"),
         "Started": _moment(starts[0]) if starts else None,
-        "Trained for": duration(_seconds(events)) if starts else None,
+        "Trained for": duration(seconds_trained(events)) if starts else None,
         "Ended": stop.get("reason"),
         "Steps": max((event["step"] for event in events if event.get("step") is not None), default=None),
         "Best at step": best.get("step"),
@@ -212,13 +212,6 @@ def _of(events: list[Event], name: str) -> list[Event]:
 
 def _last(events: list[Event], name: str) -> Event:
     return next((event for event in reversed(events) if event["event"] == name), {})
-
-
-def _seconds(events: list[Event]) -> float:
-    """From each start to the last event before the next one: the time a stopped run lay still does not count."""
-    firsts = [place for place, event in enumerate(events) if event["event"] == "start"]
-    ends = [*(place - 1 for place in firsts[1:]), len(events) - 1]
-    return sum(max(events[end]["time"] - events[first]["time"], 0.0) for first, end in zip(firsts, ends, strict=True))
 
 
 def _moment(event: Event) -> str:
