@@ -18,6 +18,7 @@ __all__ = [
     "Critical",
     "Initialised",
     "Measured",
+    "Projection",
     "activation_named",
     "critical",
     "fan_in",
@@ -33,6 +34,10 @@ METHODS = ("normal", "uniform", "orthogonal", "truncated", "critical")
 
 # The standard deviation of a unit normal cut off at ±2; weights drawn from it are divided by this.
 _CUT_OFF_STD = math.sqrt(1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(math.sqrt(2)))
+
+
+class Projection(nn.Linear):
+    """A linear layer whose input has passed no activation, whatever the net's is: `initialise` gives it 1 / fan-in."""
 
 
 class Initialised(NamedTuple):
@@ -59,9 +64,10 @@ def initialise(
 ) -> list[Initialised]:
     """Fills every layer of `module` so that it hands on the second moment it receives; says what it did, line by line.
 
-    Linear, convolution, transposed convolution and recurrent input weights get variance g² / fan-in, attention's 1 /
-    fan-in; recurrent weights are orthogonal per gate, embeddings are unit normal, norms are 1 and 0, biases 0. Modules
-    it does not know, parametrised weights and second uses of a tied weight stay as they are, and the report says so.
+    Linear, convolution, transposed convolution and recurrent input weights get variance g² / fan-in, attention's and
+    those of a `Projection` 1 / fan-in; recurrent weights are orthogonal per gate, embeddings are unit normal, norms are
+    1 and 0, biases 0. Modules it does not know, parametrised weights and second uses of a tied weight stay as they are,
+    and the report says so.
 
     Args:
         activation: what the inputs of the layers have passed through; "linear" for none. Its matched gain g is used.
@@ -216,7 +222,8 @@ def _fill_parameter(layer: nn.Module, name: str, weight: Tensor, plan: _Plan) ->
         return _fill_recurrent(layer, name, weight, plan)
     if isinstance(layer, nn.MultiheadAttention):
         return _fill_attention(name, weight, plan)
-    if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):  # attention's output: no activation before
+    # torch's attention marks its output projection by this type.
+    if isinstance(layer, Projection | nn.modules.linear.NonDynamicallyQuantizableLinear):
         return _fill_kernel(layer, name, weight, plan.with_variance(1.0))
     if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
         return _fill_kernel(layer, name, weight, plan)

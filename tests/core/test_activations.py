@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from isometry.activations import steepest
 from isometry.initialise import ACTIVATIONS, activation_named, critical, gain, initialise
 from torch import nn
 
@@ -102,6 +103,23 @@ def test_b1_linear_chain_of_slope_three_halves_grows_exactly(n_layers, factor):
     net(x).backward()
     assert x.grad.item() == 1.5**n_layers
     assert x.grad.item() == pytest.approx(factor, rel=1e-3)
+
+
+def test_steepest_slopes_match_closed_forms():
+    density = math.exp(-1) / math.sqrt(2 * math.pi)
+    assert steepest("sigmoid") == 0.25
+    assert steepest("linear") == steepest("tanh") == steepest("relu") == steepest("leaky_relu") == 1
+    assert steepest("leaky_relu", slope=1.5) == 1.5
+    assert steepest("selu") == pytest.approx(1.0507009873554805 * 1.6732632423543772, abs=1e-8)
+    assert steepest("gelu") == pytest.approx(0.5 * (1 + math.erf(1)) + math.sqrt(2) * density, abs=EXACT)  # at x = √2
+    assert steepest("silu") == pytest.approx(1.09984, abs=PUBLISHED)
+    assert steepest("mish") == pytest.approx(1.08850, abs=PUBLISHED)
+
+
+def test_steepest_slope_of_a_function_of_ones_own():
+    assert steepest(lambda x: 3 * x.sin()) == pytest.approx(3, abs=EXACT)
+    assert steepest(nn.PReLU(init=2.5)) == 2.5
+    assert steepest(torch.square) == math.inf
 
 
 def test_tanh_edge_of_chaos_matches_published_variances():
