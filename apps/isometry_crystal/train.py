@@ -21,6 +21,7 @@ from isometry_crystal.model import CrystalModel, ModelSettings
 from isometry_crystal.objective import LossSettings, objective_of
 from isometry_crystal.predict import predict
 from isometry_crystal.sources import SourceSettings, notes, structures
+from isometry_crystal.symmetries import symmetries
 
 
 class CrystalSettings(RunSettings):
@@ -117,6 +118,7 @@ APP = App(
     predict=predict,
     own_formats=(".xyz", ".extxyz"),
     report=findings,
+    symmetries=symmetries,
 )
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ class Symmetry:
     """`move(batch)`: the moved batch; the given one stays as it is."""
     outputs: Callable[[nn.Module, Any], Outputs]
     """`outputs(model, batch)`: what the network says, by name."""
-    expected: Callable[[Outputs], Outputs] = lambda outputs: outputs
-    """The outputs of the moved batch, told from those of the batch itself; as they are, where they must not change."""
+    expected: Callable[[Outputs, Any], Outputs] = lambda outputs, batch: outputs
+    """`expected(outputs, batch)`: what the moved batch must give, told from what the batch gave."""
     tolerance: float = 1e-4
     """Largest allowed deviation, relative to the root mean square of the output, in fp32."""
 
@@ -34,7 +34,7 @@ def violation(symmetry: Symmetry, model: nn.Module, batch: Any) -> dict[str, flo
     Raises:
         ValueError: the moved outputs have another shape than expected.
     """
-    expected = symmetry.expected(symmetry.outputs(model, batch))
+    expected = symmetry.expected(symmetry.outputs(model, batch), batch)
     found = symmetry.outputs(model, symmetry.move(batch))
     return {name: _deviation(symmetry.name, name, expected[name], found[name]) for name in expected}
 

@@ -50,7 +50,7 @@ def _walked(node: Any, path: Path, visit: Callable[[Path, Tensor], Tensor]) -> A
         return node
     if hasattr(node, "apply"):  # graph data: it walks itself, in place and always in the same order
         places = _counted(path)
-        return copy.copy(node).apply(lambda leaf: visit(next(places), leaf))
+        return copy.copy(node).apply(lambda leaf: visit(next(places), leaf))  # pyright: ignore
     if dataclasses.is_dataclass(node) or (hasattr(node, "__dict__") and not callable(node)):
         return _with_attributes(node, path, visit)
     return node

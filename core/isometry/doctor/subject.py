@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -215,8 +216,7 @@ def rms(tensor: Tensor) -> float:
 
 def log_ratio(numbers: Sequence[float]) -> list[float]:
     """Natural logarithms of each number over the one before; NaN where either is 0 or not finite."""
-    pairs = zip(numbers, numbers[1:], strict=False)
-    return [_log(b / a) if a > 0 and b > 0 else float("nan") for a, b in pairs]
+    return [_log(b / a) if a > 0 and b > 0 else float("nan") for a, b in pairwise(numbers)]
 
 
 def _log(x: float) -> float:
