@@ -165,6 +165,7 @@ class Vault:
         score: float | None = None,
         scores: dict[str, float] | None = None,
         versions: dict[str, str] | None = None,
+        calibration: dict[str, Any] | None = None,
     ) -> Path:
         """Write a checkpoint and return its folder once the disk has it; then remove those no longer needed.
 
@@ -172,6 +173,7 @@ class Vault:
             weights: what predictions use. state: nested (see tree.py); None for a checkpoint to ship.
             data: checksums of the data sets. score: the number that decides which is best; nan counts as none.
             versions: of further libraries; isometry, torch, python and numpy are noted anyway.
+            calibration: how the temperatures among the weights were found.
         Raises TypeError for what cannot be stored, OSError with one line if it cannot be written; the older
         checkpoints are untouched then and nothing of the new one remains.
         """
@@ -186,6 +188,7 @@ class Vault:
             "settings": settings or {},
             "data": data or {},
             "versions": _versions() | (versions or {}),
+            "calibration": calibration or {},
             "unusual": unusual,
         }
         json.dumps(manifest)  # refused before anything is written
@@ -193,6 +196,30 @@ class Vault:
         self._write(target, manifest, files)
         self._retain(target)
         return target
+
+    def amend(self, checkpoint: Checkpoint, tensors: dict[str, Tensor], **fields: Any) -> Checkpoint:
+        """The checkpoint with some of its weights and entries of its manifest replaced; its training state stays.
+
+        It is written whole under a new name, by which it comes before the original everywhere, and only then the
+        original is removed: killed in between, both are good. Doing it again changes nothing.
+
+        Args:
+            tensors: by the names of weights; stored in the number format these have.
+        Raises ValueError for names that no weight has, OSError as `save`; the original is untouched then.
+        """
+        weights = checkpoint.weights()
+        foreign = sorted(tensors.keys() - weights.keys())
+        if foreign:
+            raise ValueError(f"{checkpoint.path}: has no weights called {', '.join(foreign)}")
+        changes = {name: tensor.to(weights[name]).reshape(weights[name].shape) for name, tensor in tensors.items()}
+        is_same = all(torch.equal(weights[name], tensor) for name, tensor in changes.items())
+        if not (is_same and all(checkpoint.manifest.get(key) == value for key, value in fields.items())):
+            checkpoint = self._write_again(checkpoint, weights | changes, fields)
+        for path in self._paths():
+            step, revision = _order(path)
+            if step == checkpoint.step and revision < _order(checkpoint.path)[1]:
+                self._discard(path)
+        return checkpoint
 
     def newest(self, max_step: int | None = None) -> Checkpoint | None:
         """The newest checkpoint that verifies, None if there is none; damaged ones are passed over and told.
@@ -242,6 +269,14 @@ class Vault:
             if isinstance(error, OSError):
                 raise explained(error, target, sum(map(_size, files.values()))) from error
             raise
+
+    def _write_again(self, old: Checkpoint, weights: dict[str, Tensor], fields: dict[str, Any]) -> Checkpoint:
+        files, unusual = _files(weights, None)
+        files |= {name: old._content(name) for name in old.manifest["files"] if name != WEIGHTS}
+        kept = {key: value for key, value in old.manifest.items() if key not in ("files", "sha256")}
+        target = self._free_name(old.step)
+        self._write(target, kept | fields | {"unusual": unusual}, files)
+        return read_checkpoint(target)
 
     def _free_name(self, step: int) -> Path:
         # A step saved again gets a new name: replacing a folder is two renames, with nothing in place between them.
@@ -294,10 +329,13 @@ class Vault:
         kept = {saved, *by_age[: self.keep], *(self._ranked(paths) or by_age[::-1])[:1]}
         for path in paths:
             if path not in kept:
-                try:
-                    remove_whole(path)
-                except OSError as error:
-                    self.tell(f"checkpoint {path.name} is no longer needed but could not be removed: {error}")
+                self._discard(path)
+
+    def _discard(self, path: Path) -> None:
+        try:
+            remove_whole(path)
+        except OSError as error:
+            self.tell(f"checkpoint {path.name} is no longer needed but could not be removed: {error}")
 
 
 _Content = bytes | dict[str, Tensor]
