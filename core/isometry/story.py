@@ -14,22 +14,36 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from isometry.app import App, Data, Findings, find_app
-from isometry.checkpoint import MANIFEST, Checkpoint, Vault, read_checkpoint
+from isometry.app import App, Data
+from isometry.checkpoint import Vault
 from isometry.durable import temporary_beside
-from isometry.evaluate import evaluate as evaluate_records
-from isometry.events import event, read_events
+from isometry.events import event
+from isometry.finish import finish
 from isometry.fit import Fit, Task
-from isometry.fleet import Fleet, FleetSettings, choose_device
+from isometry.fleet import Fleet
+from isometry.heads import check_heads
 from isometry.listeners import Listeners
+from isometry.loaded import Loaded, find_checkpoint, load, own_test_set, scored, shipped_checkpoints
 from isometry.objective import Objective
-from isometry.order import Records
-from isometry.precision import Precision, PrecisionSettings
 from isometry.randomness import seed_everything
 from isometry.run_settings import that_matter
 from isometry.runfolder import LOCK, RunFolder
-from isometry.settings import differences, validated
+from isometry.settings import differences
 from isometry.table import check_table_path, write_table
+
+__all__ = [
+    "Loaded",
+    "Prepared",
+    "Trained",
+    "as_json",
+    "evaluate",
+    "export",
+    "load",
+    "predict",
+    "prepare",
+    "shipped_checkpoints",
+    "train",
+]
 
 
 @dataclass(frozen=True)
@@ -41,17 +55,6 @@ class Trained:
     """finished, early stop, or "finished before" when the run was complete already."""
     scores: dict[str, dict[str, float]]
     """By split: valid, test."""
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A trained model, ready to use."""
-
-    app: App
-    settings: Any
-    model: nn.Module
-    checkpoint: Checkpoint
-    precision: Precision
 
 
 class Prepared(NamedTuple):
@@ -87,6 +90,7 @@ def train(app: App, settings: Any, out: str | Path, *, is_quiet: bool = False) -
         if fleet.broadcast(run.report.is_file()):  # the last thing a run writes
             return Trained(run.path, "finished before", run.read_json(run.scores.name)["scores"])
         settings, data, model, objective = prepare(app, settings)
+        check_heads(model, objective, data.valid, app.collate)
         vault = Vault(run.checkpoints, better=objective.better)
         with Listeners(run, settings, fleet, is_quiet) as tell:
             vault.tell = tell.note
@@ -94,50 +98,17 @@ def train(app: App, settings: Any, out: str | Path, *, is_quiet: bool = False) -
             fit = Fit(task)
             _go_on_or_start(fit, app, settings, data, run, tell)
             reason = tell.until_end(fit)
-            best = _best(app, settings, fit)
-            scores = _final_scores(best, fit, data, run, tell)
-            if fleet.is_lead:
-                _write_report(best, data, run, scores)
+            scores = finish(app, settings, fit, data, run, tell)
         return Trained(run.path, reason, scores)
-
-
-def load(app: App, run: str | Path, *, device: str = "auto", dtype: str = "fp32") -> Loaded:
-    """The model of a run folder (its best checkpoint), of a checkpoint folder, or of a checkpoint shipped with the app.
-
-    Raises:
-        FileNotFoundError: there is none of these under that name.
-        ValueError: the checkpoint is damaged, of another app, or of a newer format.
-    """
-    checkpoint = _find_checkpoint(app, run)
-    settings = validated(app.settings, checkpoint.settings, f"{checkpoint.path}/{MANIFEST}, settings")
-    precision = Precision(PrecisionSettings(dtype=dtype), choose_device(device))  # type: ignore[arg-type]
-    model = app.model(settings)
-    _load_weights(model, checkpoint)
-    model.to(device=precision.device, dtype=precision.parameter_dtype).eval()
-    return Loaded(app, settings, model, checkpoint, precision)
 
 
 def evaluate(loaded: Loaded, files: Sequence[Path] = ()) -> dict[str, float]:
     """Scores on labelled files, or on the run's own test set."""
     app, settings = loaded.app, loaded.settings
-    records = app.read(settings, files) if files else _own_test_set(loaded)
-    if records is None:
-        raise ValueError(f"app {app.name}: these settings give no test set; name files to evaluate on")
-    scores = _scores(loaded, records, _alone(loaded.precision))
+    scores, _ = scored(loaded, app.read(settings, files) if files else own_test_set(loaded))
     if not scores:
         raise ValueError("no record has a label to compare with; `isometry predict` needs none")
     return scores
-
-
-def _own_test_set(loaded: Loaded) -> Records | None:
-    """Raises ValueError if the data changed since the run: another split may hold known data in its test set."""
-    data = loaded.app.data(loaded.settings)
-    changed = differences(loaded.checkpoint.manifest["data"], data.checksums)
-    if changed:
-        raise ValueError(
-            f"the data are not those this model was trained on ({'; '.join(changed[:3])}); name files instead"
-        )
-    return data.test
 
 
 def predict(loaded: Loaded, files: Sequence[Path], out: Path | None = None) -> list[dict[str, Any]]:
@@ -158,22 +129,17 @@ def export(app: App, run: str | Path, folder: str | Path) -> Path:
 
     Raises FileExistsError if `folder` is there already, and what `load` raises.
     """
-    checkpoint, folder = _find_checkpoint(app, run), Path(folder)
+    checkpoint, folder = find_checkpoint(app, run), Path(folder)
     if folder.exists():
         raise FileExistsError(f"{folder}: is there already; choose a name that is free")
-    fields = {key: checkpoint.manifest[key] for key in ("app", "settings", "data", "score", "scores", "versions")}
+    told = ("app", "settings", "data", "score", "scores", "versions", "calibration")
+    fields = {key: checkpoint.manifest[key] for key in told if key in checkpoint.manifest}
     room = temporary_beside(folder)
     try:
         os.rename(Vault(room).save(checkpoint.step, checkpoint.weights(), **fields), folder)
     finally:
         shutil.rmtree(room, ignore_errors=True)
     return folder
-
-
-def shipped_checkpoints(app_name: str) -> list[str]:
-    """Names of the checkpoints that come with an app."""
-    folder = find_app(app_name).folder / "checkpoints"
-    return sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}"))
 
 
 # The parts of the story
@@ -272,105 +238,6 @@ def _go_on_or_start(fit: Fit, app: App, settings: Any, data: Data, run: RunFolde
     )
     for line in data.notes if state is None else ():
         tell.note(line)
-
-
-def _best(app: App, settings: Any, fit: Fit) -> Loaded:
-    """The best weights of a run in a model of their own: the one that was trained may be in shards."""
-    checkpoint = fit.task.vault.best()
-    if checkpoint is None:
-        raise ValueError(f"{fit.task.vault.folder}: no checkpoint to evaluate")
-    model = app.model(settings)
-    _load_weights(model, checkpoint)
-    model.to(device=fit.fleet.device, dtype=fit.precision.parameter_dtype).eval()
-    return Loaded(app, settings, model, checkpoint, fit.precision)
-
-
-def _final_scores(best: Loaded, fit: Fit, data: Data, run: RunFolder, tell: Listeners) -> dict[str, dict[str, float]]:
-    """Scores of the best weights, computed once per run: the test set is looked at here and nowhere else."""
-    fleet, sets = fit.fleet, {"valid": data.valid, "test": data.test}
-    if fleet.broadcast(run.scores.is_file()):
-        scores = run.read_json(run.scores.name)["scores"]
-    else:
-        scores = {
-            split: _scores(best, records, fleet)
-            for split, records in sets.items()
-            if records is not None and len(records)
-        }
-    where = {"step": fit.position.best_step or fit.position.step, "epoch": fit.position.epoch}
-    for split, values in scores.items():
-        tell.emit(event("eval", split=split, scores=values, is_best=False, **where))
-    if fleet.is_lead:
-        run.write_json(run.scores.name, {"checkpoint": best.checkpoint.path.name, "scores": scores})
-    fleet.barrier()
-    return scores
-
-
-def _scores(loaded: Loaded, records: Records, fleet: Fleet) -> dict[str, float]:
-    scores, _ = evaluate_records(
-        loaded.model,
-        loaded.app.objective(loaded.settings),
-        records,
-        loaded.app.collate,
-        batch_size=loaded.settings.fit.batch_size,
-        precision=loaded.precision,
-        fleet=fleet,
-    )
-    return scores
-
-
-def _write_report(best: Loaded, data: Data, run: RunFolder, scores: dict[str, Any]) -> None:
-    from isometry.report import write_report
-
-    app = best.app
-    findings = app.report(best.model, best.settings, data) if app.report is not None else Findings()
-    write_report(
-        run.report,
-        read_events(run.events),
-        title=f"{app.name}: {run.path.name}",
-        summary=find_app(app.name).summary,
-        scores=scores,
-        figures=findings.figures,
-        tables=findings.tables,
-    )
-
-
-def _find_checkpoint(app: App, run: str | Path) -> Checkpoint:
-    path = Path(run)
-    if (path / MANIFEST).is_file():
-        return read_checkpoint(path, app.name)
-    if path.is_dir():
-        return _best_of_run(app, RunFolder.existing(path))
-    shipped = find_app(app.name).folder / "checkpoints" / str(run)
-    if len(path.parts) == 1 and (shipped / MANIFEST).is_file():
-        return read_checkpoint(shipped, app.name)
-    names = ", ".join(shipped_checkpoints(app.name)) or "none"
-    raise FileNotFoundError(f"{run}: no run folder, no checkpoint folder and no shipped checkpoint (shipped: {names})")
-
-
-def _best_of_run(app: App, run: RunFolder) -> Checkpoint:
-    newest = Vault(run.checkpoints).newest()
-    if newest is None:
-        raise FileNotFoundError(f"{run.path}: this run has no checkpoint yet")
-    if newest.app != app.name:
-        raise ValueError(f"{run.path}: a run of the app '{newest.app}', expected '{app.name}'")
-    settings = validated(app.settings, newest.settings, f"{newest.path}/{MANIFEST}, settings")
-    best = Vault(run.checkpoints, better=app.objective(settings).better).best()
-    return best if best is not None else newest
-
-
-def _load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
-    try:
-        model.load_state_dict(checkpoint.weights())
-    except RuntimeError as error:
-        raise ValueError(f"{checkpoint.path}: the weights do not fit the model: {_second_line(error)}") from None
-
-
-def _second_line(error: RuntimeError) -> str:
-    return " ".join(str(error).split("\n")[1:2]).strip()
-
-
-def _alone(precision: Precision) -> Fleet:
-    return Fleet(0, 1, precision.device, FleetSettings().shard)
 
 
 def as_json(value: Any) -> str:
