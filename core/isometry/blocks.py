@@ -26,7 +26,9 @@ class Residual(nn.Module):
 
     def __init__(self, branch: nn.Module, scale: float = 1.0):
         super().__init__()
-        self.branch, self.scale = branch, scale
+        self.branch = branch
+        self.scale: Tensor
+        self.register_buffer("scale", torch.tensor(float(scale)))  # travels with the weights
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return x + self.scale * _same_shape(self.branch(x, *args, **kwargs), x, self)

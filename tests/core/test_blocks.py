@@ -168,3 +168,10 @@ def test_deep_critical_mlp_hands_out_unit_second_moment(activation):
 def test_wrong_shapes_of_a_net_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_the_scale_of_a_branch_travels_with_the_weights():
+    there, here = Residual(nn.Linear(3, 3), 0.25), Residual(nn.Linear(3, 3), 1.0)
+    here.load_state_dict(there.state_dict())
+    x = torch.randn(2, 3)
+    assert torch.equal(here(x), there(x))

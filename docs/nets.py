@@ -1,0 +1,248 @@
+"""Deep networks whose fate is known by training them: what the doctor's verdicts are held against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from isometry.blocks import Residual, residual_scale
+from isometry.initialise import initialise
+from torch import Tensor, nn
+
+DEPTH, WIDTH, N_INPUTS, N_CLASSES, N_RECORDS = 50, 128, 64, 10, 128
+
+
+class Net(NamedTuple):
+    name: str
+    make: Callable[[], nn.Module]
+    batch: Callable[[], tuple[Tensor, Tensor]]
+
+
+def classes_in_space() -> tuple[Tensor, Tensor]:
+    """Ten overlapping clouds of points: [128, 64] inputs of unit second moment, [128] labels."""
+    generator = torch.Generator().manual_seed(1)
+    centres = torch.randn(N_CLASSES, N_INPUTS, generator=generator)
+    labels = torch.randint(0, N_CLASSES, (N_RECORDS,), generator=generator)
+    x = centres[labels] + torch.randn(N_RECORDS, N_INPUTS, generator=generator)
+    return x / x.square().mean().sqrt(), labels
+
+
+def classes_in_images() -> tuple[Tensor, Tensor]:
+    """The same as images [128, 1, 8, 8]."""
+    x, labels = classes_in_space()
+    return x.view(N_RECORDS, 1, 8, 8), labels
+
+
+def classes_in_time() -> tuple[Tensor, Tensor]:
+    """The class is told in the first steps of a sequence [64, 64, 8]; noise follows."""
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(64, 64, 8, generator=generator)
+    labels = torch.randint(0, N_CLASSES, (64,), generator=generator)
+    x[:, :2] += 2 * torch.randn(N_CLASSES, 2, 8, generator=generator)[labels]
+    return x, labels
+
+
+def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
+class Branch(nn.Module):
+    def __init__(self, activation: Callable[[], nn.Module], width: int = WIDTH) -> None:
+        super().__init__()
+        self.linear, self.activation = nn.Linear(width, width), activation()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.activation(x))
+
+
+def plain(activation: Callable[[], nn.Module], begin: Callable[[nn.Linear], None]) -> Callable[[], nn.Module]:
+    """50 linear layers with an activation after each but the last."""
+
+    def make() -> nn.Module:
+        widths = [N_INPUTS, *[WIDTH] * (DEPTH - 1)]
+        layers = [part for n, m in pairwise(widths) for part in (nn.Linear(n, m), activation())]
+        return begun(nn.Sequential(*layers, nn.Linear(WIDTH, N_CLASSES)), begin)
+
+    return make
+
+
+def residual(
+    activation: Callable[[], nn.Module], begin: Callable[[nn.Linear], None], scale: float
+) -> Callable[[], nn.Module]:
+    """48 blocks x + scale · W f(x) between an entry and a head."""
+
+    def make() -> nn.Module:
+        blocks = [Residual(Branch(activation), scale) for _ in range(DEPTH - 2)]
+        net = nn.Sequential(nn.Linear(N_INPUTS, WIDTH), *blocks, nn.Linear(WIDTH, N_CLASSES))
+        return begun(net, begin)
+
+    return make
+
+
+def begun(net: nn.Module, begin: Callable[[nn.Linear], None]) -> nn.Module:
+    for module in net.modules():
+        if isinstance(module, nn.Linear):
+            begin(module)
+    return net
+
+
+def as_torch(_layer: nn.Linear) -> None:
+    """torch's own default: uniform, variance 1 / (3 fan-in)."""
+
+
+def gain_of(factor: float) -> Callable[[nn.Linear], None]:
+    def begin(layer: nn.Linear) -> None:
+        nn.init.normal_(layer.weight, 0.0, factor / math.sqrt(layer.in_features))
+        nn.init.zeros_(layer.bias)
+
+    return begin
+
+
+def orthogonal(layer: nn.Linear) -> None:
+    nn.init.orthogonal_(layer.weight)
+    nn.init.zeros_(layer.bias)
+
+
+def critical(activation: str) -> Callable[[], nn.Module]:
+    """A plain net begun by the suite's own critical initialisation."""
+
+    def make() -> nn.Module:
+        net = plain(ACTIVATIONS[activation], as_torch)()
+        initialise(net, activation, method="critical", first="linear")
+        return net
+
+    return make
+
+
+HE = math.sqrt(2)
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+}
+
+
+class Convolutional(nn.Module):
+    """20 convolutions of 3 × 3, with or without batch normalisation, to a mean over the image."""
+
+    def __init__(self, has_norms: bool, channels: int = 24, depth: int = 20) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for n_in in [1, *[channels] * (depth - 1)]:
+            layers += [nn.Conv2d(n_in, channels, 3, padding=1)]
+            layers += [nn.BatchNorm2d(channels)] if has_norms else []
+            layers += [nn.ReLU()]
+        self.body, self.head = nn.Sequential(*layers), nn.Linear(channels, N_CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).mean((2, 3)))
+
+
+class Attentive(nn.Module):
+    """A torch Transformer encoder over 8 tokens of 8 numbers."""
+
+    def __init__(self, norm_first: bool, n_layers: int = 12, width: int = 48) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(width, 4, 2 * width, 0.0, batch_first=True, norm_first=norm_first)
+        self.entry = nn.Linear(8, width)
+        self.body = nn.TransformerEncoder(layer, n_layers, enable_nested_tensor=False)
+        self.head = nn.Linear(width, N_CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(self.entry(x.view(len(x), 8, 8))).mean(1))
+
+
+class Recurrent(nn.Module):
+    """The class is told by the last state."""
+
+    def __init__(self, kind: Callable[..., nn.Module], forget: float | None = None, width: int = 48) -> None:
+        super().__init__()
+        self.body, self.head = kind(8, width, batch_first=True), nn.Linear(width, N_CLASSES)
+        if forget is not None:
+            initialise(self.body, "linear", method="orthogonal", forget=forget)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x)[0][:, -1])
+
+
+DEEP_NETS = [
+    Net("ReLU, torch's default", plain(nn.ReLU, as_torch), classes_in_space),
+    Net("ReLU, Xavier", plain(nn.ReLU, gain_of(1.0)), classes_in_space),
+    Net("ReLU, He", plain(nn.ReLU, gain_of(HE)), classes_in_space),
+    Net("ReLU, He × 1.3", plain(nn.ReLU, gain_of(1.3 * HE)), classes_in_space),
+    Net("tanh, Xavier", plain(nn.Tanh, gain_of(1.0)), classes_in_space),
+    Net("tanh, gain 5/3", plain(nn.Tanh, gain_of(5 / 3)), classes_in_space),
+    Net("tanh, gain 3", plain(nn.Tanh, gain_of(3.0)), classes_in_space),
+    Net("tanh, orthogonal", plain(nn.Tanh, orthogonal), classes_in_space),
+    Net("sigmoid, Xavier", plain(nn.Sigmoid, gain_of(1.0)), classes_in_space),
+    Net("GELU, He", plain(nn.GELU, gain_of(HE)), classes_in_space),
+    Net("GELU, matched gain", plain(nn.GELU, gain_of(1.5335)), classes_in_space),
+    Net("GELU, critical", critical("gelu"), classes_in_space),
+    Net("SiLU, matched gain", plain(nn.SiLU, gain_of(1.6765)), classes_in_space),
+    Net("SiLU, critical", critical("silu"), classes_in_space),
+    Net("SELU, LeCun", plain(nn.SELU, gain_of(1.0)), classes_in_space),
+    Net("ReLU, He, residual × 1", residual(nn.ReLU, gain_of(HE), 1.0), classes_in_space),
+    Net("ReLU, He, residual × 1/√L", residual(nn.ReLU, gain_of(HE), residual_scale(DEPTH - 2)), classes_in_space),
+    Net("ReLU, default, residual × 1", residual(nn.ReLU, as_torch, 1.0), classes_in_space),
+    Net("tanh, Xavier, residual × 1/√L", residual(nn.Tanh, gain_of(1.0), residual_scale(DEPTH - 2)), classes_in_space),
+    Net("sigmoid, Xavier, residual × 1", residual(nn.Sigmoid, gain_of(1.0), 1.0), classes_in_space),
+    Net("GELU, He, residual × 1", residual(nn.GELU, gain_of(HE), 1.0), classes_in_space),
+    Net(
+        "SiLU, matched, residual × 1/√L",
+        residual(nn.SiLU, gain_of(1.6765), residual_scale(DEPTH - 2)),
+        classes_in_space,
+    ),
+]
+"""Fifty layers of every kind."""
+
+OTHER_NETS = [
+    Net("CNN, 20 layers, no norm", lambda: Convolutional(has_norms=False), classes_in_images),
+    Net("CNN, 20 layers, batch norm", lambda: Convolutional(has_norms=True), classes_in_images),
+    Net("Transformer, pre-norm", lambda: Attentive(norm_first=True), classes_in_space),
+    Net("Transformer, post-norm", lambda: Attentive(norm_first=False), classes_in_space),
+    Net("RNN, 64 steps", lambda: Recurrent(nn.RNN), classes_in_time),
+    Net("LSTM, torch's default, 64 steps", lambda: Recurrent(nn.LSTM), classes_in_time),
+    Net("LSTM, forget bias 3, 64 steps", lambda: Recurrent(nn.LSTM, forget=3.0), classes_in_time),
+    Net("GRU, 64 steps", lambda: Recurrent(nn.GRU), classes_in_time),
+]
+"""Other architectures, to which the same thresholds must do justice."""
+
+
+class Outcome(NamedTuple):
+    """What training made of a net: the smallest loss over the rates, averaged over the last steps."""
+
+    loss: float
+    rate: float
+    start: float
+
+    @property
+    def learns(self) -> bool:
+        """Whether it came below four fifths of what knowing nothing gives (ln 10 = 2.303)."""
+        return self.loss < 0.8 * math.log(N_CLASSES)
+
+
+def train(net: Net, n_steps: int = 200, rates: tuple[float, ...] = (0.3, 0.1, 0.01, 0.001), seed: int = 0) -> Outcome:
+    """Plain SGD with momentum 0.9 and gradients clipped at norm 1, at several rates; the best of them."""
+    return min((train_at(net, rate, n_steps, seed) for rate in rates), key=lambda outcome: outcome.loss)
+
+
+def train_at(net: Net, rate: float, n_steps: int, seed: int) -> Outcome:
+    torch.manual_seed(seed)
+    model, batch = net.make(), net.batch()
+    optimizer = torch.optim.SGD(model.parameters(), rate, momentum=0.9)
+    losses = []
+    for _ in range(n_steps):
+        loss = cross_entropy(model, batch)
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            return Outcome(math.inf, rate, losses[0])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    last = losses[-20:]
+    return Outcome(sum(last) / len(last), rate, losses[0])
