@@ -16,11 +16,15 @@ Path = tuple[Any, ...]
 def float_leaves(batch: Any) -> dict[Path, Tensor]:
     """Every tensor of real or complex numbers in tensors, mappings, sequences, (named) tuples, packed sequences,
     dataclasses, graph data with an `apply` method, and plain objects; by its path, in a fixed order."""
+    return {path: leaf for path, leaf in tensors(batch).items() if leaf.is_floating_point() or leaf.is_complex()}
+
+
+def tensors(batch: Any) -> dict[Path, Tensor]:
+    """As `float_leaves`, with tensors of every other kind."""
     found: dict[Path, Tensor] = {}
 
     def note(path: Path, leaf: Tensor) -> Tensor:
-        if leaf.is_floating_point() or leaf.is_complex():
-            found[path] = leaf
+        found[path] = leaf
         return leaf
 
     _walked(batch, (), note)

@@ -18,14 +18,20 @@ _HOOKS = tuple(name for name in vars(nn.Module()) if "hooks" in name and isinsta
 
 @contextmanager
 def held_still(model: nn.Module) -> Iterator[None]:
-    """Weights, buffers, gradients, modes, frozen parameters, hooks and random state are afterwards as they were."""
+    """Weights, buffers, gradients, modes, frozen parameters, hooks and random state are afterwards as they were.
+
+    Inside, no activation works in place: what a layer hands on stays as the layer made it.
+    """
     tensors = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
     buffers = [(module, dict(module._buffers)) for module in model.modules()]
     gradients = [(parameter, parameter.grad, parameter.requires_grad) for parameter in model.parameters()]
     modes = [(module, module.training) for module in model.modules()]
     hooks = [(module, name, dict(getattr(module, name))) for module in model.modules() for name in _HOOKS]
+    in_place = [module for module in model.modules() if getattr(module, "inplace", False) is True]
     for parameter in model.parameters():
         parameter.grad = None
+    for module in in_place:
+        module.inplace = False  # type: ignore[assignment]
     with preserved_randomness():
         try:
             yield
@@ -38,6 +44,8 @@ def held_still(model: nn.Module) -> Iterator[None]:
                 parameter.grad = gradient
             for module, mode in modes:
                 module.training = mode
+            for module in in_place:
+                module.inplace = True  # type: ignore[assignment]
             for module, name, own in hooks:
                 _restore_hooks(getattr(module, name), own)
 

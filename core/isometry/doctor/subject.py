@@ -41,8 +41,12 @@ class Layer:
 
     @property
     def has_weight(self) -> bool:
-        """Whether the layer mixes its inputs by a matrix of its own (norms and biases do not)."""
-        return any(parameter.ndim >= 2 for parameter in self.module.parameters(recurse=False))
+        """Whether the layer mixes its inputs by a matrix of its own (norms and biases do not).
+
+        Layers between irreducible representations keep theirs as one flat vector.
+        """
+        own = list(self.module.parameters(recurse=False))
+        return any(p.ndim >= 2 for p in own) or (hasattr(self.module, "irreps_out") and any(p.numel() for p in own))
 
 
 @dataclass
@@ -185,9 +189,11 @@ class Subject:
 
 
 def _is_layer(module: nn.Module) -> bool:
+    """Generated code inside a layer (e3nn's contractions) is no layer of its own."""
     has_own = any(True for _ in module.parameters(recurse=False))
     has_parts = any(True for _ in module.children())
-    return has_own or not has_parts
+    is_generated = isinstance(module, torch.fx.GraphModule | torch.jit.ScriptModule)
+    return has_own or not (has_parts or is_generated)
 
 
 def _note(notes: dict[str, Tensor], key: str, value: Any) -> None:
