@@ -33,9 +33,9 @@ class Spring:
 
 
 @pytest.fixture(scope="module")
-def trained():
+def trained(small):
     """A small model after a hundred steps on shaken silicon, good enough to move atoms sensibly."""
-    from isometry_crystal.model import CrystalModel, ModelSettings
+    from isometry_crystal.model import CrystalModel
 
     torch.manual_seed(0)
     records = []
@@ -45,19 +45,7 @@ def trained():
         records.append(record_of(Spring.label(atoms)))
     graphs = [graph_of(record, 4.0) for record in records]
     offset = float(np.mean([record.energy for record in records])) / 8
-    model = CrystalModel(
-        ModelSettings(
-            cutoff=4.0,
-            channels=8,
-            message_channels=4,
-            l_max=2,
-            n_radial=5,
-            readout=8,
-            elements=(14,),
-            energy_offsets=(offset,),
-            mean_neighbours=17.0,
-        )
-    )
+    model = CrystalModel(small.changed(energy_offsets=(offset,)))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for step in range(100):
         optimizer.param_groups[0]["lr"] = 1e-2 * (1 - step / 100)
