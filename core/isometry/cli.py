@@ -2,8 +2,8 @@
 
     isometry apps
     isometry train APP [--preset P] [--config FILE] [--out DIR] [settings as flags]
-    isometry evaluate APP RUN [FILE ...]
-    isometry predict APP RUN FILE ... [--out FILE]
+    isometry evaluate APP RUN [--with RUN ...] [FILE ...]
+    isometry predict APP RUN [--with RUN ...] FILE ... [--out FILE]
     isometry export APP RUN DIR
 
     isometry doctor APP [--preset P] [--fix] [settings as flags]
@@ -29,10 +29,10 @@ import isometry
 from isometry.app import find_apps, load_app
 from isometry.choice import add_choice, chosen
 from isometry.table import print_rows
-from isometry.verbs import compare
+from isometry.verbs import compare, sweep
 
 EXIT_BAD_INPUT = 2
-VERBS: tuple[Any, ...] = (compare,)
+VERBS: tuple[Any, ...] = (compare, sweep)
 """Modules of `isometry.verbs`; each adds its parser by `add(commands)`."""
 
 
@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
+    if hasattr(options, "files") and not any(word.startswith("-") for word in rest):
+        options.files, rest = [*options.files, *map(Path, rest)], []  # argparse ends FILE ... at the first flag
     if rest and not getattr(options, "takes_settings", False):
         parser.error(f"unknown argument: {' '.join(rest)}")
     try:
@@ -110,6 +112,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", metavar="RUN", help="a run folder, a checkpoint folder, or a shipped checkpoint's name"
     )
+    parser.add_argument(
+        "--with", dest="others", metavar="RUN", action="append", default=[], help="average with this one; repeatable"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<n> or mps")
     parser.add_argument("--dtype", default="fp32", choices=["fp32", "fp64"], help="number format of the computation")
 
@@ -145,6 +150,8 @@ def _evaluate(options: argparse.Namespace, _rest: list[str]) -> int:
     from isometry import story
 
     loaded = story.load(app, options.model, device=options.device, dtype=options.dtype)
+    if options.others:
+        return _evaluate_together([loaded, *_others(app, options)], options)
     scores = story.evaluate(loaded, options.files)
     if options.json:
         print(story.as_json({"checkpoint": str(loaded.checkpoint.path), "scores": scores}))
@@ -158,13 +165,44 @@ def _predict(options: argparse.Namespace, _rest: list[str]) -> int:
     from isometry import story
 
     loaded = story.load(app, options.model, device=options.device, dtype=options.dtype)
-    rows = story.predict(loaded, options.files, options.out)
+    if options.others:
+        from isometry.ensemble import predict_together
+
+        rows = predict_together([loaded, *_others(app, options)], options.files, options.out)
+    else:
+        rows = story.predict(loaded, options.files, options.out)
     if options.json:
         print(story.as_json(rows))
     else:
         print_rows(rows)
         if options.out is not None:
             print(f"written: {options.out}")
+    return 0
+
+
+def _others(app: Any, options: argparse.Namespace) -> list[Any]:
+    from isometry.story import load
+
+    return [load(app, run, device=options.device, dtype=options.dtype) for run in options.others]
+
+
+def _evaluate_together(members: list[Any], options: argparse.Namespace) -> int:
+    from isometry.ensemble import evaluate_together
+    from isometry.story import as_json
+
+    scores, alone, spread = evaluate_together(members, options.files)
+    if options.json:
+        paths = [str(member.checkpoint.path) for member in members]
+        print(as_json({"checkpoints": paths, "scores": scores, "members": alone, "spread": spread}))
+        return 0
+    names = [f"member {number}" for number in range(1, len(alone) + 1)]
+    print_rows(
+        [
+            {"score": name, "together": value, "spread": spread[name]}
+            | {member: of.get(name) for member, of in zip(names, alone, strict=True)}
+            for name, value in scores.items()
+        ]
+    )
     return 0
 
 
