@@ -38,6 +38,10 @@ def replaced(batch: Any, leaves: Mapping[Path, Tensor]) -> Any:
 
 def first_float(value: Any) -> Tensor | None:
     """The first real-valued tensor of what a layer is given or hands back."""
+    if type(value) in (tuple, list):  # nearly always, and quicker than a walk with copies
+        return next((found for part in value if (found := first_float(part)) is not None), None)
+    if isinstance(value, Tensor):
+        return value if value.is_floating_point() or value.is_complex() else None
     return next(iter(float_leaves(value).values()), None)
 
 
