@@ -81,7 +81,8 @@ def _page(title: str, body: str) -> str:
 def _header(events: list[Event], title: str, summary: str) -> str:
     paragraphs = "".join(f"<p>{escape(part)}</p>" for part in summary.split("\n\n") if part.strip())
     facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in _facts(events))
-    return f"<header><h1>{escape(title)}</h1>{paragraphs}<dl>{facts}</dl><p class=fine>{_versions(events)}</p></header>"
+    known = f"<dl>{facts}</dl>" if facts else ""
+    return f"<header><h1>{escape(title)}</h1>{paragraphs}{known}<p class=fine>{_versions(events)}</p></header>"
 
 
 def _facts(events: list[Event]) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from isometry.app import App
 from isometry.axes import Axis
+from isometry.curves import LARGEST_RATIO
 from isometry.durable import write_whole
 from isometry.events import plain
 from isometry.figures import PALETTE, panels, style
@@ -220,6 +221,8 @@ def _draw_curve(frame: Axes, curve: UCurve) -> None:
     if curve.minimum.interval is not None:
         frame.axvspan(*curve.minimum.interval, color=PALETTE[2], alpha=0.15, linewidth=0)
     frame.axvline(curve.minimum.theta, color=PALETTE[2], linewidth=1, linestyle="--")
+    if 0 < min(point.valid for point in curve.points) * LARGEST_RATIO < max(point.valid for point in curve.points):
+        frame.set_yscale("log")
     frame.legend(loc="best", ncols=2)
 
 
