@@ -63,6 +63,8 @@ class LiveDisplay:
             self.close()
         elif event["event"] == "note":
             self._say(one_line(event.get("message", "")))
+        elif event["event"] == "health" and event.get("findings"):
+            self._say(plain(event, self._standing))
         else:
             self._draw_if_due()
 

@@ -118,6 +118,8 @@ class TensorBoard:
             case "eval":
                 self._numbers(event.get("split", "valid"), event, ("loss", "mean_square_gradient"), "scores")
                 self._writer.flush()
+            case "health":
+                self._health(event)
             case "fault" | "note" as name:
                 self._text(name, json.dumps(plain(event)), event)
             case "save" | "stop":
@@ -131,6 +133,13 @@ class TensorBoard:
         for name, value in numbers.items():
             if value is not None:
                 self._writer.add_scalar(f"{group}/{name}", float(value), event["step"], event["time"])
+
+    def _health(self, event: Event) -> None:
+        layers = event.get("layers") or {}
+        by_layer = {f"{what}/{name}": x for name, seen in layers.items() for what, x in seen.items()}
+        self._numbers("health", {**event, "by layer": by_layer}, ("spread", "n_zero"), "by layer")
+        if event.get("findings"):
+            self._text("health", json.dumps(plain(event["findings"]), indent=2), event)
 
     def _text(self, tag: str, text: str, event: Event) -> None:
         indented = "\n".join("    " + line for line in text.splitlines())  # a code block in Markdown

@@ -23,6 +23,7 @@ import torch
 from isometry.average import Average
 from isometry.checkpoint import Checkpoint
 from isometry.curriculum import Curriculum, at_level
+from isometry.doctor.health import Health
 from isometry.evaluate import evaluate
 from isometry.fleet import sharded_like, whole
 from isometry.guard import Guard
@@ -73,6 +74,8 @@ class Fit:
             task.optim.clip,
             task.fleet,
         )
+        is_watched = task.fleet.is_lead and (task.fleet.world == 1 or task.fleet.shard == "ddp")
+        self.health = Health(self.model, task.health_every if is_watched else 0)
         self.plateau = Plateau(task.optim.schedule, task.objective.better)
         self.patience = Patience(task.fit.patience or 0, task.objective.better)
         self.position = Position()
@@ -112,13 +115,16 @@ class Fit:
             batches = self.order.batches(self.position.epoch)[self.position.batch :]
             for n_global, batch in self._fetch(batches):
                 set_rate(self.optimizers, self._rate_factor())
-                outcome = self.stepper(batch, n_global)
+                with self.health.look(self._tick + 1) as look:
+                    outcome = self.stepper(batch, n_global, look)
                 self.position.batch += 1
                 self.narrator.meter.count(n_global)
                 if outcome.verdict == "step":
                     self._count(outcome)
                 else:
                     self._handle_fault(outcome)
+                if look is not None:
+                    self.narrator.health(self.position, outcome, look)
                 self._stop_or_save()
 
     def _close_epoch(self) -> None:
@@ -190,6 +196,7 @@ class Fit:
             "guard": self.guard.state_dict(),
             "plateau": self.plateau.state_dict(),
             "patience": self.patience.state_dict(),
+            "health": self.health.state_dict(),
             "random": self.fleet.gather(random_state()),
         }
         return whole(state)
@@ -209,6 +216,7 @@ class Fit:
             self.position.step = state["position"]["step"]
             return
         self.guard.load_state_dict(state["guard"])
+        self.health.load_state_dict(state.get("health"))
         self.position = Position(**state["position"])
         if len(state["random"]) == self.fleet.world:
             set_random_state(state["random"][self.fleet.rank])

@@ -74,17 +74,19 @@ class PlainLines:
         self._standing.take(event)
         if self._stream is None:
             return
+        line = plain(event, self._standing)
+        if not line:
+            return
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         try:
-            print(
-                plain(event, self._standing).encode(encoding, "replace").decode(encoding), file=self._stream, flush=True
-            )
+            print(line.encode(encoding, "replace").decode(encoding), file=self._stream, flush=True)
         except (OSError, ValueError):
             self._stream = None
 
 
 def plain(event: Event, standing: Standing) -> str:
-    """One event as one line of text, whatever fields are missing."""
+    """One event as one line of text, whatever fields are missing; a look at the network's health as one for each of
+    its findings, which may be none."""
     match event["event"]:
         case "start":
             return f"start  {', '.join(facts_of(event))}"
@@ -99,6 +101,8 @@ def plain(event: Event, standing: Standing) -> str:
             return f"save   step {number(event.get('step'))}  {one_line(event.get('path', ''))}  {seconds} s"
         case "stop":
             return _stop_line(event)
+        case "health":
+            return "\n".join(f"health {line}" for line in finding_lines(event))
         case name:
             return f"{one_line(name):<5}  {one_line(event.get('message', ''))}"
 
@@ -138,6 +142,17 @@ def fault_line(fault: Event) -> str:
     records = ", ".join(map(str, fault.get("records") or []))
     where = f"  records: {records}" if records else ""
     return one_line(f"step {number(fault.get('step'))}  {fault.get('kind')}: {fault.get('message', '')}{where}")
+
+
+def finding_lines(health: Event) -> list[str]:
+    """Each finding of a look at the network in one line."""
+    step = number(health.get("step"))
+    return [
+        one_line(
+            f"step {step}  {found.get('name')} in {found.get('where')}: {found.get('reason')} {found.get('remedy')}"
+        )
+        for found in health.get("findings") or []
+    ]
 
 
 def _step_line(event: Event, standing: Standing) -> str:

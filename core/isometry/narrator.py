@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from isometry.curriculum import level_at
+from isometry.doctor.health import Look
 from isometry.events import event
 from isometry.step import Outcome
 from isometry.task import Position, Task
@@ -45,6 +46,11 @@ class Narrator:
         )
         message = f"{what}; step skipped"
         self.tell("fault", where, kind=outcome.fault, records=names, scale=outcome.scale, message=message)
+
+    def health(self, where: Position, outcome: Outcome, look: Look) -> None:
+        """A look at the network; an overflow of fp16 shows the loss scale and not the network."""
+        if outcome.verdict != "overflow":
+            self.tell("health", where, **look.record(outcome.scale).fields())
 
     def epoch(self, where: Position, scores: dict[str, float], is_best: bool) -> None:
         """The end of an epoch: the validation scores, or the mean training loss where there was no evaluation."""

@@ -21,6 +21,8 @@ network that draws at random (dropout) then draws other numbers; the rest change
 class LogSettings(Settings):
     every: PositiveInt = 10
     """Steps between two lines of the log."""
+    health: NonNegativeInt = 100
+    """Steps between two looks at the network's health (dead units, gradients, updates by layer); 0: never."""
     tensorboard: bool = False
     """Write TensorBoard event files beside the log."""
 

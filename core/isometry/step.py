@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from isometry.average import Average
+from isometry.doctor.health import Look
 from isometry.fleet import Fleet, whole
 from isometry.guard import Guard, Verdict
 from isometry.objective import Loss
@@ -67,23 +68,26 @@ class Stepper:
         self._running = [b for m in model.modules() if isinstance(m, _NormBase) for b in m.buffers()]
         self._parameters = [p for o in optimizers for group in o.param_groups for p in group["params"]]
 
-    def __call__(self, batch: Sequence[MicroBatch], n_global: int) -> Outcome:
+    def __call__(self, batch: Sequence[MicroBatch], n_global: int, look: Look | None = None) -> Outcome:
         """Forward, backward and, if everything is finite, the step.
 
         Args:
             batch: this process's micro-batches.
             n_global: records of the batch over all processes, by which the summed losses are divided.
+            look: at the network's health, on the steps that are looked at.
         """
         before = [buffer.clone() for buffer in self._running]
         scale = self.precision.scale
         losses = [self._backward(micro, n_global, is_last=i == len(batch) - 1) for i, micro in enumerate(batch)]
         self.precision.unscale(self.optimizers)
+        if look is not None:
+            look.gradients()
         norm = self._gradient_norm()
         loss, parts, gradient_norm = self._read(losses, norm, n_global)
         loss_is_finite, gradient_is_finite = math.isfinite(loss), math.isfinite(gradient_norm)
         verdict = self.guard.judge(loss_is_finite=loss_is_finite, gradient_is_finite=gradient_is_finite, scale=scale)
         if verdict == "step":
-            self._step(norm, gradient_norm)
+            self._step(norm, gradient_norm, look)
         else:
             for buffer, old in zip(self._running, before, strict=True):
                 buffer.copy_(old)
@@ -119,11 +123,13 @@ class Stepper:
         loss, *parts = (total / n_global for total in totals)
         return loss, dict(zip(losses[0].names, parts, strict=True)), gradient_norm
 
-    def _step(self, norm: Tensor, gradient_norm: float) -> None:
+    def _step(self, norm: Tensor, gradient_norm: float, look: Look | None) -> None:
         if self.clip is not None and gradient_norm > self.clip:
             torch.nn.utils.clip_grads_with_norm_(self._parameters, self.clip, norm)
         for optimizer in self.optimizers:
             optimizer.step()
+        if look is not None:
+            look.updates()
         if self.average is not None:
             self.average.update(self.bare)
 

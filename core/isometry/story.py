@@ -209,6 +209,7 @@ def _task(
         emit=tell.emit,
         manifest={"app": app.name, "settings": settings.model_dump(mode="json"), "data": data.checksums},
         log_every=settings.log.every,
+        health_every=settings.log.health,
         bookmark=tell.bookmark,
     )
 

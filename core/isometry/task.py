@@ -64,6 +64,8 @@ class Task:
     manifest: dict[str, Any] = field(default_factory=dict)
     """What each checkpoint says about itself: app, settings, data checksums."""
     log_every: int = 10
+    health_every: int = 100
+    """Steps between two looks at the network's health; 0: never."""
     bookmark: Callable[[], int] = lambda: 0
     """Size of the event log, stored with a checkpoint."""
 

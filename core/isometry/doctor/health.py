@@ -108,7 +108,10 @@ class Health:
         lists = {name: [list(key) for key in sorted(keys)] for name, keys in pairs.items()}
         return {"silent": dict(self._silent), "values": dict(self._values), **lists}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any] | None) -> None:
+        """None, of a run that was not watched, changes nothing."""
+        if state is None:
+            return
         device = next(self.network.parameters()).device
         self._silent = {name: count.to(device) for name, count in state["silent"].items()}
         self._values = dict(state["values"])
