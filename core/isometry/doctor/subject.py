@@ -77,6 +77,8 @@ class Subject:
         """Real-valued leaves of the batch that act on the last layer (labels do not)."""
         self.gates: list[str] = []
         """Where nothing real-valued enters: the layers that make the first real numbers (embeddings)."""
+        self.first_loss = float("nan")
+        """Of the network as it is, in the live mood."""
         self.step_seconds = 0.0
         """What one forward and backward pass costs."""
 
@@ -131,7 +133,9 @@ class Subject:
     def _look_around(self) -> None:
         norms_follow_the_batch(self.model)
         self.live()
-        _check_loss(self.run(watch=False).loss)
+        loss = self.run(watch=False).loss
+        _check_loss(loss)
+        self.first_loss = float(loss.detach())
         self.step_seconds = min(self.training_step() for _ in range(2))
         self.quiet()
         self._find_layers()
