@@ -3,6 +3,8 @@
     python crashing_writer.py kill FOLDER REPETITIONS   kill -9 at random instants, all in one run folder
     python crashing_writer.py exit FOLDER               die just before every single call that touches the folder
     python crashing_writer.py fail FOLDER ERRNO         let every single such call fail once
+    python crashing_writer.py amend-exit FOLDER         as exit, while the best checkpoint is amended
+    python crashing_writer.py amend-fail FOLDER ERRNO   as fail, while the best checkpoint is amended
 
 Prints one JSON line per death. A broken promise is an AssertionError and a non-zero exit code.
 """
@@ -15,6 +17,7 @@ import shutil
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -107,9 +110,50 @@ def die_everywhere(folder, how):
             return
 
 
+def die_amending(folder, how):
+    """As `die_everywhere`, while the best checkpoint, which is not the newest, gets another temperature."""
+    for death in range(1000):
+        shutil.rmtree(folder, ignore_errors=True)
+        with RunFolder.open(folder) as run:
+            vault = Vault(run.checkpoints, keep=1, tell=refuse)
+            for step in (1, 2):
+                weights = {"w": torch.full((10,), float(step)), "temperature": torch.tensor(1.0)}
+                vault.save(step, weights, {"step": step, "moment": torch.full((10,), -float(step))}, score=float(step))
+            told = []
+            act = partial(amend, Vault(run.checkpoints, keep=1, tell=told.append), vault.best())
+        pid = fork(lambda at=death, act=act, told=told: meeting(folder, at, how, act, told))
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        with RunFolder.open(folder) as run:
+            names = sorted(os.listdir(run.checkpoints))
+            vault = Vault(run.checkpoints, keep=1, tell=refuse)
+            found = vault.best()
+            check_whole(found)
+            check_whole(vault.newest())
+            assert (found.step, found.score, vault.newest().step) == (1, 1.0, 2)
+            temperature = float(found.weights()["temperature"])
+            assert temperature == 3.0 or (temperature == 1.0 and status != 0)
+            assert (found.manifest["calibration"] == {"T": 3.0}) == (temperature == 3.0)
+            amend(vault, found)
+            assert sorted(os.listdir(run.checkpoints)) == ["step-00000001-2", "step-00000002"]
+            assert float(vault.best().weights()["temperature"]) == 3.0
+        print(json.dumps({"death": death, "status": status, "temperature": temperature, "names": names}))
+        if status == 0:
+            return
+
+
+def amend(vault, checkpoint):
+    vault.amend(checkpoint, {"temperature": torch.tensor(3.0)}, calibration={"T": 3.0})
+
+
 def save_third(folder, at, how):
-    """Exit code: 0 the save met nothing, 9 died there, 3 it raised a clear error, 4 it went on in spite of an error."""
-    left, told = [at], []
+    told = []
+    vault = Vault(folder / "checkpoints", keep=2, tell=told.append)
+    return meeting(folder, at, how, lambda: save(vault, 3, n=10), told)
+
+
+def meeting(folder, at, how, act, told):
+    """Exit code: 0 `act` met nothing, 9 died there, 3 it raised a clear error, 4 it went on in spite of an error."""
+    left = [at]
 
     def meet(event, arguments):
         in_folder = arguments and isinstance(arguments[0], str | Path) and str(arguments[0]).startswith(str(folder))
@@ -120,16 +164,15 @@ def save_third(folder, at, how):
         if left[0] == -1:
             how()
 
-    vault = Vault(folder / "checkpoints", keep=2, tell=told.append)
     sys.addaudithook(meet)
     try:
-        save(vault, 3, n=10)
-    except OSError as error:
+        act()
+    except (OSError, ValueError) as error:
         line = str(error)
         left[0] = -9
-        assert "bytes needed" in line, line
-        assert "bytes free" in line, line
-        assert not [name for name in os.listdir(vault.folder) if name.startswith(".tmp-")]
+        for part in ("bytes needed", "bytes free") if isinstance(error, OSError) else ("is damaged",):
+            assert part in line, line
+        assert not [name for name in os.listdir(folder / "checkpoints") if name.startswith(".tmp-")]
         return 3
     if left[0] >= 0:
         return 0
@@ -150,7 +193,7 @@ if __name__ == "__main__":
     mode, where = sys.argv[1], Path(sys.argv[2]).resolve()
     if mode == "kill":
         kill_at_random(where, int(sys.argv[3]))
-    elif mode == "exit":
-        die_everywhere(where, lambda: os._exit(9))
     else:
-        die_everywhere(where, lambda: fail(getattr(errno, sys.argv[3])))
+        die = die_amending if mode.startswith("amend") else die_everywhere
+        number = getattr(errno, sys.argv[3]) if mode.endswith("fail") else None
+        die(where, lambda: os._exit(9) if number is None else fail(number))
