@@ -23,7 +23,6 @@ CONFIDENCE = 0.95  # one-sided, of a point being worse than the best one
 NEGLIGIBLE = 0.1  # of the best point's standard error: smaller differences do not matter, however sure they are
 TREND = 0.8  # rank correlation of the training error with θ from which θ counts as a strength or a capacity
 N_RESAMPLES = 2000
-N_FITTED = 5  # points around the best one to which a parabola is laid
 COVERED = (0.16, 0.84)  # quantiles of the interval of the minimum
 
 
@@ -53,7 +52,7 @@ class Minimum:
     best: float
     """The θ with the best mean score among those tried."""
     theta: float
-    """The bottom of the parabola through the points around it; `best` where none can be laid."""
+    """The bottom of the parabola through it and its neighbours; `best` itself at an end of the range."""
     interval: tuple[float, float] | None
     """16 % to 84 % over resampled seeds; None with fewer than two seeds."""
     end: Literal["lower", "upper"] | None
@@ -178,19 +177,18 @@ def _minimum(x: np.ndarray, thetas: np.ndarray, errors: np.ndarray, best: int, i
 
 
 def _bottom(x: np.ndarray, means: np.ndarray) -> float:
-    """The abscissa of the minimum: of a parabola through the nearest points, if it has one between them."""
+    """The abscissa of the minimum: of the parabola through the best point and its two neighbours, if it has two.
+
+    More points would follow the shape of the far branches, which are as a rule of unequal steepness.
+    """
     known = np.isfinite(means)
     x, means = x[known], means[known]
     best = int(np.argmin(means))
-    if len(x) < N_FITTED or best in (0, len(x) - 1):
+    if best in (0, len(x) - 1):
         return float(x[best])
-    first = min(max(best - N_FITTED // 2, 0), len(x) - N_FITTED)
-    near = slice(first, first + N_FITTED)
+    near = slice(best - 1, best + 2)
     curvature, slope, _ = np.polyfit(x[near] - x[best], means[near], 2)
-    if curvature <= 0:
-        return float(x[best])
-    # No further than the neighbours: outside them the parabola would contradict the best point itself.
-    return float(np.clip(x[best] - slope / (2 * curvature), x[best - 1], x[best + 1]))
+    return float(x[best] - slope / (2 * curvature)) if curvature > 0 else float(x[best])
 
 
 def _means(rows: np.ndarray) -> np.ndarray:

@@ -1,0 +1,454 @@
+"""What a sweep promises: every run once whatever happens, and a U-curve whose sides are named rightly."""
+
+import csv
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import forked
+import isometry.cli
+import isometry.report
+import numpy as np
+import pytest
+import torch
+from isometry.app import Data
+from isometry.axes import points, read_axes, read_axis, with_values
+from isometry.interrupt import Interrupted
+from isometry.sweep import sweep
+from isometry.u_curve import is_strength, role_of, u_curve
+from isometry_wave.train import APP
+from torch import nn
+
+TINY = APP.presets["tiny"].changed(fit={"epochs": 1}, data={"n": 20})
+FLAGS = ["--fit.epochs", "1", "--data.n", "20"]
+
+
+@pytest.fixture
+def plain_reports(monkeypatch):
+    """Runs whose own reports are empty: drawing their curves takes longer than training them."""
+    monkeypatch.setattr(isometry.report, "write_report", lambda path, *_, **__: Path(path).write_text("") and None)
+
+
+@pytest.fixture
+def isometry_(capsys):
+    def run(*arguments) -> tuple[int, str, str]:
+        try:
+            code = isometry.cli.main([str(argument) for argument in arguments])
+        except SystemExit as exit:
+            code = exit.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def table(folder: Path) -> str:
+    return (folder / "sweep.csv").read_text()
+
+
+# D1: a problem whose U-curve is known in closed form
+
+N, D, NOISE = 40, 20, 1.0
+TRUE = np.random.default_rng(5).normal(size=D)
+TRUE *= np.sqrt(0.5 * D) / np.linalg.norm(TRUE)
+BEST_DECAY = 2 * NOISE**2 / (N * TRUE @ TRUE / D)  # ridge: noise variance over weight variance, Hoerl & Kennard 1970
+
+
+class Linear(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Linear(D, 1, bias=False)
+        nn.init.zeros_(self.weights.weight)
+
+    def forward(self, x):
+        return self.weights(x)[:, 0]
+
+
+class Rows:
+    def __init__(self, x, y) -> None:
+        self.x, self.y = torch.from_numpy(x), torch.from_numpy(y)
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, index):
+        return self.x[index], self.y[index]
+
+
+def drawn(seed):
+    """x, y to learn from, and x, y without noise to judge by."""
+    rng = np.random.default_rng([seed, 1])
+    x, other = rng.normal(size=(N, D)), rng.normal(size=(200, D))
+    return x, x @ TRUE + NOISE * rng.normal(size=N), other, other @ TRUE
+
+
+def ridge_data(settings):
+    x, y, other, truth = drawn(settings.seed)
+    return Data(Rows(x, y), Rows(other, truth), None, checksums={"seed": str(settings.seed)})
+
+
+RIDGE = replace(APP, data=ridge_data, learn=lambda settings, _data: settings, model=lambda _settings: Linear())
+RIDGE_SETTINGS = APP.presets["tiny"].changed(
+    fit={"epochs": 80, "batch_size": N, "average": None, "evaluate_every": 80, "save_every": 1e9},
+    optim={"name": "sgd", "rate": 0.4, "momentum": 0.5, "clip": None, "schedule": {"name": "constant", "warmup": 0}},
+    precision={"dtype": "fp64"},
+)
+
+
+def exact_rmse(decay, seed):
+    """Of the minimiser of |y - Xw|² / N + decay |w|² / 2."""
+    x, y, other, truth = drawn(seed)
+    w = np.linalg.solve(x.T @ x / N + decay / 2 * np.eye(D), x.T @ y / N)
+    return np.sqrt(np.mean((other @ w - truth) ** 2))
+
+
+def test_d1_a_ridge_regression_is_over_and_underfitted_where_theory_says(ram, plain_reports):
+    n_seeds = 4
+    swept = sweep(RIDGE, RIDGE_SETTINGS, ["optim.decay=1e-3:1"], ram / "ridge", trials=7, seeds=n_seeds)
+    thetas = [point.theta for point in swept.curve.points]
+    exact = np.array([[exact_rmse(theta, seed) for seed in range(n_seeds)] for theta in thetas])
+    found = np.array([point.valid for point in swept.curve.points])
+    assert found == pytest.approx(exact.mean(1), rel=1e-4)
+
+    best = int(exact.mean(1).argmin())
+    sides = [point.side for point in swept.curve.points]
+    assert sides[best] == "minimum"
+    assert set(sides[:best]) <= {"overfitting side", "flat"}
+    assert set(sides[best + 1 :]) <= {"underfitting side", "flat"}
+    assert (sides[0], sides[-1]) == ("overfitting side", "underfitting side")
+    # Theory's optimum is for the mean over all data sets; four of them find it within a factor of 3.
+    assert BEST_DECAY / 3 < swept.curve.minimum.theta < BEST_DECAY * 3
+    low, high = swept.curve.minimum.interval
+    assert low <= swept.curve.minimum.theta <= high
+    fine = np.geomspace(1e-2, 1, 200)
+    best_of_these = fine[np.argmin([np.mean([exact_rmse(theta, seed) for seed in range(n_seeds)]) for theta in fine])]
+    assert low < best_of_these < high
+    assert swept.curve.minimum.end is None
+    gaps = [point.gap for point in swept.curve.points]
+    assert gaps[0] > gaps[-1], "what overfits has the wider gap"
+
+
+# The curve alone
+
+THETAS = np.logspace(-4, 0, 9)
+
+
+def parabola(centre, n_seeds=5, noise=0.0):
+    rng = np.random.default_rng(0)
+    x = np.log10(THETAS)[:, None] - centre - 0.2 * rng.normal(size=n_seeds) * (noise > 0)
+    return 1 + x**2 + noise * rng.normal(size=(len(THETAS), n_seeds))
+
+
+def test_the_bottom_of_a_parabola_is_found_between_the_points():
+    curve = u_curve(THETAS, parabola(-1.8), parabola(-1.8), role="strength")
+    assert np.log10(curve.minimum.theta) == pytest.approx(-1.8, abs=1e-6)
+    assert curve.minimum.best == pytest.approx(10**-2)
+    noisy = u_curve(THETAS, parabola(-1.8, noise=0.02), parabola(-1.8), role="strength")
+    low, high = np.log10(noisy.minimum.interval)
+    assert -2.2 < low < high < -1.4
+    assert high - low > 0.05, "seeds that disagree leave an uncertainty"
+
+
+def test_larger_scores_turn_the_curve_over():
+    smaller = u_curve(THETAS, parabola(-2), parabola(-2), role="strength")
+    larger = u_curve(THETAS, -parabola(-2), -parabola(-2), role="strength", better="larger")
+    assert [p.side for p in smaller.points] == [p.side for p in larger.points]
+    assert smaller.minimum == larger.minimum
+
+
+def test_a_difference_within_its_uncertainty_is_flat():
+    pattern = np.array([1.0, -1.0, 0.1])  # seeds that disagree on which point is the better one
+    scores = 1 + 0.1 * np.array([pattern + 50, pattern, -pattern, pattern, 0 * pattern, -pattern])
+    sides = [p.side for p in u_curve(THETAS[:6], scores, scores, role="strength").points]
+    assert sides[0] == "overfitting side"
+    assert sorted(set(sides[1:])) == ["flat", "minimum"]
+
+
+def test_a_capacity_overfits_above_its_minimum_and_an_unknown_setting_is_not_judged():
+    scores, falling = parabola(-2), -np.arange(9.0)[:, None] * np.ones(5)
+    curve = u_curve(THETAS, scores, falling)
+    assert curve.role == "capacity"
+    assert [p.side for p in curve.points] == ["underfitting side"] * 4 + ["minimum"] + ["overfitting side"] * 4
+    curve = u_curve(THETAS, scores, scores)
+    assert curve.role == "unknown"
+    assert [p.side for p in curve.points] == ["below the minimum"] * 4 + ["minimum"] + ["above the minimum"] * 4
+
+
+def test_a_sure_difference_that_does_not_matter_is_flat():
+    scatter = np.array([0.9, 1.0, 1.1])
+    scores = scatter + np.array([[0], [1e-5], [0.5]])
+    sides = [p.side for p in u_curve(THETAS[:3], scores, scores, role="strength").points]
+    assert sides == ["minimum", "flat", "underfitting side"]
+
+
+def test_a_point_beyond_a_worse_one_is_worse_too_however_its_seeds_scatter():
+    scores = np.array([[1, 1, 1.0], [1.5, 1.51, 1.52], [1, 2, 9]])
+    assert [p.side for p in u_curve(THETAS[:3], scores, scores, role="strength").points][1:] == [
+        "underfitting side"
+    ] * 2
+
+
+def test_what_a_setting_does_is_told_by_its_name_or_by_the_training_score():
+    assert all(map(is_strength, ("optim.decay", "model.dropout", "decay", "model.dropout_rate")))
+    assert not any(map(is_strength, ("optim.rate", "model.width", "optim.decay_all_of.it")))
+    assert role_of(np.array([1, 2, 3, 4.0])) == "strength"
+    assert role_of(np.array([4, 3, 2, 1.0])) == "capacity"
+    assert role_of(np.array([4, 1, 1.5, 4.0])) == role_of(np.ones(9)) == role_of(np.ones(2)) == "unknown"
+
+
+def test_failed_runs_are_left_out_and_one_seed_has_no_uncertainty():
+    scores = parabola(-2)
+    scores[0], scores[3, 1:] = np.nan, np.nan
+    curve = u_curve(THETAS, scores, scores, role="strength")
+    assert [p.n_seeds for p in curve.points] == [5, 5, 1, 5, 5, 5, 5, 5]
+    alone = u_curve(THETAS, parabola(-2)[:, :1], parabola(-2)[:, :1], role="strength")
+    assert alone.minimum.interval is None
+    assert alone.points[0].valid_error is None
+    with pytest.raises(ValueError, match="no run"):
+        u_curve(THETAS, scores * np.nan, scores)
+
+
+def test_a_minimum_at_an_end_is_said_to_be_there():
+    assert u_curve(THETAS, parabola(-6), parabola(-6)).minimum.end == "lower"
+    assert u_curve(THETAS, parabola(3), parabola(3)).minimum.end == "upper"
+
+
+# The points
+
+
+def test_a_range_is_even_in_the_logarithm_and_exact_at_its_ends():
+    axes = read_axes(["optim.decay=1e-6:1e-1"], TINY)
+    found = [point["optim.decay"] for point in points(axes, 6)]
+    assert found == pytest.approx([1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1], rel=1e-6)
+    assert (found[0], found[-1]) == (1e-6, 1e-1)
+    linear = read_axes(["model.dropout=0:0.5"], TINY, is_linear=True)
+    assert [point["model.dropout"] for point in points(linear, 3)] == [0, 0.25, 0.5]
+
+
+def test_whole_numbers_stay_whole_and_come_once():
+    axes = read_axes(["model.width=1:4"], TINY)
+    assert points(axes, 9) == [{"model.width": n} for n in (1, 2, 3, 4)]
+
+
+def test_lists_are_combined_and_several_ranges_are_filled_evenly():
+    axes = read_axes(["optim.name=adamw,sgd", "optim.rate=1e-3:1e-1", "optim.decay=1e-4:1"], TINY)
+    found = points(axes, 8)
+    assert len(found) == 16
+    assert [point["optim.name"] for point in found] == ["adamw"] * 8 + ["sgd"] * 8
+    shares = np.log10([[point["optim.rate"], point["optim.decay"]] for point in found[:8]]) / [2, 4] + [1.5, 1]
+    assert len({tuple(cell) for cell in np.floor(shares * 2).astype(int).tolist()}) == 4, "no corner is empty"
+    assert found == points(axes, 8)
+
+
+def test_values_are_read_as_the_setting_takes_them():
+    for text, expected in (("optim.momentum=None,0.9", [None, 0.9]), ("optim.decay-all=false,true", [False, True])):
+        axis = read_axis(text, TINY)
+        section, _, last = axis.setting.partition(".")
+        values = [getattr(getattr(with_values(TINY, [axis], {axis.setting: c}), section), last) for c in axis.choices]
+        assert values == expected
+    betas = read_axis("optim.betas=0.9 0.99,0.8 0.9", TINY)
+    assert with_values(TINY, [betas], {"optim.betas": "0.8 0.9"}).optim.betas == (0.8, 0.9)
+    assert read_axis("optim.decay=1e-2,0,1e-3", TINY).choices == ("0", "1e-3", "1e-2")
+
+
+MISTAKES = {
+    "optim.deca=1:2": "did you mean 'decay'",
+    "optimm.decay=1:2": "did you mean 'optim'",
+    "optim.decay": "expected SETTING=LOW:HIGH",
+    "optim.decay=": "expected SETTING=LOW:HIGH",
+    "optim.decay=a:b": "expected two numbers",
+    "optim.decay=1:2:3": "expected two numbers",
+    "optim.decay=2:1": "LOW must be below HIGH",
+    "optim.decay=0:1": "say --linear",
+    "optim.decay=-2,1": "'optim.decay' is '-2'",
+    "optim.name=1:2": "is no number",
+    "optim.name=adamm,sgd": "'optim.name' is 'adamm'",
+    "model.width=1.5:3": "whole numbers",
+    "optim=1:2": "a section",
+    "seed=0:4": "--seeds",
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+def test_a_wrong_name_or_value_is_told_in_one_line(isometry_, ram, text):
+    code, out, err = isometry_("sweep", "wave", "--over", text, "--out", ram / "sweep")
+    assert (code, out) == (1, "")
+    assert MISTAKES[text] in err
+    assert err.count("\n") == 1
+    assert not (ram / "sweep").exists()
+
+
+def test_the_command_asks_for_what_is_missing(isometry_, ram):
+    assert "--over SETTING=LOW:HIGH" in isometry_("sweep", "wave", "--out", ram / "sweep")[2]
+    assert "each once" in isometry_("sweep", "wave", *["--over", "seed_=1,2"][:0], "--over", "optim.rate=1:2",
+                                    "--over", "optim.rate=1:3", "--out", ram / "sweep")[2]  # fmt: skip
+    assert "at least 2" in isometry_("sweep", "wave", "--over", "optim.rate=1:2", "--trials", "1")[2]
+    assert "at least 1" in isometry_("sweep", "wave", "--over", "optim.rate=1:2", "--seeds", "0")[2]
+
+
+# The runs
+
+
+def quick(folder, over="optim.rate=1e-3:1e-1", **options):
+    return sweep(APP, TINY, [over], folder, **{"trials": 3, "seeds": 2} | options)
+
+
+def test_every_run_is_an_ordinary_run_without_a_test_score(ram, plain_reports, isometry_):
+    swept = quick(ram / "sweep")
+    runs = sorted((ram / "sweep" / "runs").iterdir(), key=lambda path: int(path.name))
+    stored = [json.loads((run / "scores.json").read_text())["scores"] for run in runs]
+    assert [set(scores) for scores in stored] == [{"valid"}] * 6
+    asked = [json.loads((run / "settings.json").read_text())["settings"] for run in runs]
+    assert [(each["optim"]["rate"], each["seed"]) for each in asked] == [
+        (rate, seed) for seed in (0, 1) for rate in (1e-3, 1e-2, 1e-1)
+    ]
+    valid = np.array([scores["valid"]["rmse"] for scores in stored]).reshape(2, 3)
+    assert [row["valid"] for row in swept.rows] == pytest.approx(valid.mean(0))
+    assert [row["valid_error"] for row in swept.rows] == pytest.approx(valid.std(0, ddof=1) / np.sqrt(2))
+    assert isometry_("evaluate", "wave", runs[0], "--json")[0] == 0, "the chosen run may then be tested"
+    told = json.loads((ram / "sweep" / "sweep.json").read_text())
+    assert (told["score"], told["best"]) == ("rmse", swept.best)
+    assert [float(row["valid"]) for row in csv.DictReader((ram / "sweep" / "sweep.csv").open())] == [
+        row["valid"] for row in swept.rows
+    ]
+    report = (ram / "sweep" / "report.html").read_text()
+    assert "sweep over optim.rate" in report
+    assert "data:image/svg+xml" in report
+
+
+def test_the_training_score_is_that_of_the_best_weights(ram, plain_reports):
+    swept = quick(ram / "sweep", seeds=1, trials=2)
+    from isometry import story
+    from isometry_wave.dataset import simulated
+
+    loaded = story.load(APP, ram / "sweep" / "runs" / "0")
+    train = simulated(20, 1, 0.1)
+    with torch.no_grad():
+        residual = loaded.model(train.x) - train.y
+    assert swept.rows[0]["train"] == pytest.approx(float(residual.square().mean().sqrt()), rel=1e-6)
+
+
+def test_more_seeds_add_to_a_sweep_and_another_sweep_is_refused(ram, plain_reports):
+    quick(ram / "sweep", seeds=1)
+    first = (ram / "sweep" / "runs" / "0" / "scores.json").stat().st_mtime_ns
+    assert [row["n_seeds"] for row in quick(ram / "sweep", seeds=2).rows] == [2, 2, 2]
+    assert (ram / "sweep" / "runs" / "0" / "scores.json").stat().st_mtime_ns == first
+    with pytest.raises(ValueError, match=r"holds another sweep \(settings\.fit\.epochs: 1 -> 2\)"):
+        sweep(APP, TINY.changed(fit={"epochs": 2}), ["optim.rate=1e-3:1e-1"], ram / "sweep", trials=3)
+    with pytest.raises(ValueError, match="holds another sweep"):
+        quick(ram / "sweep", trials=4)
+    (ram / "full").mkdir()
+    (ram / "full" / "mine.txt").touch()
+    with pytest.raises(FileExistsError, match="holds files but no sweep"):
+        quick(ram / "full")
+    with pytest.raises(NotADirectoryError, match="a file is in the way"):
+        quick(ram / "full" / "mine.txt")
+
+
+def test_a_run_that_fails_is_recorded_and_the_sweep_goes_on(ram, plain_reports):
+    said = []
+    app = replace(APP, learn=lambda settings, data: refuse(settings) or APP.learn(settings, data))
+    swept = sweep(app, TINY, ["model.width=4,8,16"], ram / "sweep", seeds=2, tell=said.append)
+    assert [row["n_seeds"] for row in swept.rows] == [2, 0, 2]
+    assert [(row["run"], row["model.width"], row["seed"]) for row in swept.failed] == [(1, "8", 0), (4, "8", 1)]
+    assert swept.failed[0]["reason"] == "a width of 8 is unlucky"
+    assert sum("failed: a width of 8" in line for line in said) == 2
+    assert "2 runs have no score" in swept.summary()
+    assert "a width of 8 is unlucky" in (ram / "sweep" / "report.html").read_text()
+    with pytest.raises(ValueError, match="no run of the sweep has a score; run 0: a width of 8"):
+        sweep(app, TINY, ["model.width=8"], ram / "none", seeds=1)
+
+
+def refuse(settings):
+    if settings.model.width == 8:
+        raise ValueError("a width of 8 is unlucky")
+
+
+def test_several_settings_give_a_table_without_sides(ram, plain_reports):
+    swept = sweep(APP, TINY, ["optim.name=adamw,sgd", "model.width=4,8"], ram / "sweep", seeds=1)
+    assert swept.curve is None
+    assert len(swept.rows) == 4
+    assert "side" not in swept.rows[0]
+    assert swept.best["valid"] == min(row["valid"] for row in swept.rows)
+
+
+def test_a_notebook_may_interrupt_and_go_on(ram, plain_reports, monkeypatch):
+    monkeypatch.setenv("WAVE_SIGNAL", "15@4")
+    with pytest.raises(Interrupted):
+        quick(ram / "sweep", trials=2, seeds=1)
+    monkeypatch.delenv("WAVE_SIGNAL")
+    whole = quick(ram / "whole", trials=2, seeds=1)
+    assert quick(ram / "sweep", trials=2, seeds=1).rows == whole.rows
+
+
+# In processes of their own
+
+TWO = ["--over", "optim.rate=1e-3:1e-1", "--trials", "2", "--seeds", "1", *FLAGS]
+
+
+def begin(ram, name, *flags, **environment):
+    (ram / f"{name}-said").mkdir(exist_ok=True)
+    return forked.start(
+        ["sweep", "wave", *TWO, "--out", str(ram / name), *flags], ram / f"{name}-said", **environment
+    )
+
+
+def n_done(folder):
+    return len(list(folder.glob("runs/*/report.html")))
+
+
+def wait_until(condition, seconds=60):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_sweep_killed_and_started_again_gives_the_same_table(ram):
+    whole = begin(ram, "whole", "--json")
+    killed = begin(ram, "killed", WAVE_SLEEP="0.05")
+    wait_until(lambda: n_done(ram / "killed") >= 1)
+    killed.send(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    with open(ram / "killed" / "journal.log", "ab") as journal:
+        journal.write(b'{"op_code": 4, "torn')
+    done = {run: run.stat().st_mtime_ns for run in (ram / "killed").glob("runs/*/scores.json")}
+    again = begin(ram, "killed")
+    assert again.wait() == 0, again.stderr.read_text()
+    assert whole.wait() == 0, whole.stderr.read_text()
+    assert table(ram / "killed") == table(ram / "whole")
+    assert len(list((ram / "killed" / "runs").iterdir())) == 2
+    assert all(run.stat().st_mtime_ns == before for run, before in done.items()), "what was done is not done again"
+    assert (
+        json.loads(whole.stdout.read_text())["points"]
+        == json.loads((ram / "whole" / "sweep.json").read_text())["points"]
+    )
+
+
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(ram):
+    stopped = begin(ram, "stopped", WAVE_SIGNAL="2@4")
+    assert stopped.wait() == 130
+    assert stopped.stderr.read_text() == "isometry: stopped by SIGINT; the same command goes on from here\n"
+    assert not (ram / "stopped" / "sweep.csv").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_work_and_give_the_same_table(ram):
+    foreign = str(Path(__file__).parent.parent / "foreign")
+    path = os.pathsep.join([foreign, os.environ.get("PYTHONPATH", "")])
+    alone = begin(ram, "alone")
+    shared = begin(ram, "shared", "--processes", "2", PYTHONPATH=path)
+    assert (alone.wait(), shared.wait(120)) == (0, 0), shared.stderr.read_text()
+    assert table(ram / "shared") == table(ram / "alone")
+    assert shared.stdout.read_text().count("run ") == 2, "each run was trained once"
+
+    stopped = begin(ram, "stopped", "--processes", "2", PYTHONPATH=path, WAVE_SLEEP="0.5")
+    wait_until(lambda: len(list((ram / "stopped").glob("runs/*/checkpoints/step-*"))) >= 2)
+    stopped.send(signal.SIGINT)
+    assert stopped.wait() == 130, stopped.stderr.read_text()
+    assert "the same command goes on" in stopped.stderr.read_text()
+    again = begin(ram, "stopped", "--processes", "2", PYTHONPATH=path)
+    assert again.wait(120) == 0, again.stderr.read_text()
+    assert table(ram / "stopped") == table(ram / "alone")
