@@ -17,7 +17,8 @@ from isometry.app import find_apps, load_app
 from isometry.randomness import seed_everything
 from isometry.settings import validated
 
-FOREIGN = str(Path(__file__).parents[1] / "foreign")
+ROOT = Path(__file__).parents[2]
+FOREIGN = os.pathsep.join(str(ROOT / folder) for folder in ("tests/foreign", "examples"))
 APPS = sorted(find_apps())
 SAME = 1e-5  # relative, of fp32 losses computed in batches of another size
 N_RECORDS = 4
@@ -40,7 +41,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Any, Any, Any]:
 
 
 def test_there_are_apps() -> None:
-    assert {"crystal", "wave"} <= set(APPS)
+    assert {"crystal", "mixture", "wave"} <= set(APPS)
 
 
 def test_settings_survive_the_checkpoint(case: tuple[Any, Any, Any]) -> None:
