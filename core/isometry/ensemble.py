@@ -179,9 +179,10 @@ def _mean_and_spread(values: list[Any]) -> tuple[Any, Any]:
     if any(value is None for value in values):
         return None, None
     array = np.array(values, dtype=np.float64)
-    # Equal numbers have themselves as their mean, which a sum need not give back.
-    mean = np.where((array == array[0]).all(0), array[0], array.mean(0))
-    return mean.tolist(), array.std(0, ddof=1).tolist()
+    # Equal numbers have themselves as their mean and no spread, which sums need not give back.
+    is_same = (array == array[0]).all(0)
+    mean, spread = np.where(is_same, array[0], array.mean(0)), np.where(is_same, 0.0, array.std(0, ddof=1))
+    return mean.tolist(), spread.tolist()
 
 
 def _averaged(measured: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
