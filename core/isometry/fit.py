@@ -35,6 +35,7 @@ from isometry.order import Loader, Order, Records, share, to_device
 from isometry.precision import Precision
 from isometry.randomness import random_state, seed_everything, set_random_state
 from isometry.schedule import Patience, Plateau, rate_at
+from isometry.start import choose_scale
 from isometry.step import MicroBatch, Outcome, Stepper
 from isometry.task import FitSettings, Position, Task
 
@@ -95,6 +96,7 @@ class Fit:
         """
         with self.interrupt:
             if self.position == Position():
+                choose_scale(self)
                 self.save(None, {})  # the state the guard can always go back to
             while self.position.epoch < self.task.fit.epochs and not self.position.is_exhausted:
                 self._train_epoch()

@@ -15,13 +15,15 @@ from pydantic import PositiveFloat, PositiveInt
 from isometry.settings import Settings
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+USUAL_SCALE = 2.0**16  # where nothing is known
 
 
 class PrecisionSettings(Settings):
     dtype: Literal["fp32", "fp64", "bf16", "fp16"] = "fp32"
     """fp32 and fp64 compute throughout; bf16 and fp16 run matrix products in half precision (autocast)."""
-    scale: PositiveFloat = 2.0**16
-    """First loss scale of fp16; it halves on an overflow and doubles after `growth_interval` good steps."""
+    scale: PositiveFloat | Literal["auto"] = "auto"
+    """First loss scale of fp16; it halves on an overflow and doubles after `growth_interval` good steps. auto: what the
+    gradients of the first batch ask for."""
     growth_interval: PositiveInt = 2000
     """Good steps in a row before the loss scale doubles."""
 
@@ -34,7 +36,7 @@ class Precision:
         self.parameter_dtype = torch.float64 if settings.dtype == "fp64" else torch.float32
         self.scaler = torch.amp.GradScaler(  # pyright: ignore[reportPrivateImportUsage]
             device.type,
-            init_scale=settings.scale,
+            init_scale=USUAL_SCALE if settings.scale == "auto" else settings.scale,
             growth_interval=settings.growth_interval,
             enabled=settings.dtype == "fp16",
         )
@@ -47,6 +49,10 @@ class Precision:
     def scale(self) -> float | None:
         """The loss scale of the next step; None without fp16."""
         return float(self.scaler.get_scale()) if self.has_scale else None
+
+    def start_at(self, scale: float) -> None:
+        """Take this loss scale for the next step; without fp16 it means nothing."""
+        self.load_state_dict(self.state_dict() | {"scale": scale})
 
     def autocast(self) -> AbstractContextManager[Any]:
         half = HALF.get(self.name)
