@@ -82,7 +82,7 @@ def gain(
     if not 0 < keep <= 1:
         raise ValueError(f"keep is {keep}; expected 0 < keep <= 1 (keep = 1 - dropout probability)")
     dropout = 1 / keep if is_inverted else keep
-    return 1 / math.sqrt(_moments(activation, second_moment, slope).square * dropout)
+    return 1 / math.sqrt(gaussian_moments(activation, second_moment, slope).square * dropout)
 
 
 def growth(activation: str | Function, *, slope: float = LEAKY_SLOPE) -> float:
@@ -90,7 +90,7 @@ def growth(activation: str | Function, *, slope: float = LEAKY_SLOPE) -> float:
 
     Below 1 the scale heals itself; above 1 it runs away with depth (SiLU 1.17: 2,800-fold in 50 layers).
     """
-    moments = _moments(activation, 1.0, slope)
+    moments = gaussian_moments(activation, 1.0, slope)
     return moments.slope_along / moments.square
 
 
@@ -137,7 +137,7 @@ def critical(activation: str | Function, bias_variance: float | None = None, *, 
     else:
         second_moment = _second_moment_with_bias(activation, bias_variance, slope)
     at_zero = second_moment == 0
-    moments = _moments(activation, 1e-14 if at_zero else second_moment, slope)
+    moments = gaussian_moments(activation, 1e-14 if at_zero else second_moment, slope)
     weight_variance = 1 / moments.slope
     implied = 0.0 if at_zero else second_moment - weight_variance * moments.square
     return Critical(weight_variance, implied if bias_variance is None else bias_variance, second_moment)
@@ -154,7 +154,9 @@ def _slopes(function: Function, x: Tensor) -> Tensor:
         return torch.autograd.grad(function(x).sum(), x)[0].abs()
 
 
-class _Moments(NamedTuple):
+class Moments(NamedTuple):
+    """Of an activation f under Gaussian input √K z."""
+
     square: float  # E[f(√K z)²]
     slope: float  # E[f'(√K z)²]
     slope_along: float  # dE[f(√K z)²] / dK = E[f f' z] / √K
@@ -163,7 +165,8 @@ class _Moments(NamedTuple):
 _SMALLEST, _LARGEST = 1e-6, 1e4  # second moments between which a critical one is looked for
 
 
-def _moments(activation: str | Function, second_moment: float, slope: float) -> _Moments:
+def gaussian_moments(activation: str | Function, second_moment: float, slope: float = LEAKY_SLOPE) -> Moments:
+    """What an activation makes of a signal of second moment K, and of a gradient that comes back."""
     nodes, weights = _gaussian_quadrature()
     x = (math.sqrt(second_moment) * nodes).requires_grad_()
     with torch.enable_grad():
@@ -171,7 +174,7 @@ def _moments(activation: str | Function, second_moment: float, slope: float) -> 
         dy = torch.autograd.grad(y.sum(), x)[0]
     y, x = y.detach(), x.detach()
     mean = torch.stack([y * y, dy * dy, y * dy * x / second_moment]) @ weights
-    return _Moments(*mean.tolist())
+    return Moments(*mean.tolist())
 
 
 @cache
@@ -192,7 +195,7 @@ def _gaussian_quadrature() -> tuple[Tensor, Tensor]:
 
 def _marginal_second_moment(activation: str | Function, slope: float) -> float:
     def imbalance(k: float) -> float:
-        moments = _moments(activation, k, slope)
+        moments = gaussian_moments(activation, k, slope)
         return moments.slope_along / moments.slope - 1
 
     grid = np.geomspace(_SMALLEST, _LARGEST, 60).tolist()
@@ -210,7 +213,7 @@ def _marginal_second_moment(activation: str | Function, slope: float) -> float:
 
 def _second_moment_with_bias(activation: str | Function, bias_variance: float, slope: float) -> float:
     def surplus(k: float) -> float:
-        moments = _moments(activation, k, slope)
+        moments = gaussian_moments(activation, k, slope)
         return k - moments.square / moments.slope - bias_variance
 
     grid = np.geomspace(_SMALLEST, _LARGEST, 60).tolist()
