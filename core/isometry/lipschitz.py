@@ -204,11 +204,11 @@ def _bound(module: nn.Module, name: str, layers: dict[str, float]) -> float:
             [_bound(child, inner + key, layers) for key, child in module._modules.items() if child is not None]
         )
     if isinstance(module, Residual):
-        return 1 + abs(module.scale) * _bound(module.branch, inner + "branch", layers)
+        return 1 + abs(float(module.scale)) * _bound(module.branch, inner + "branch", layers)
     if isinstance(module, GatedResidual):
         return 1 + abs(module.gate.item()) * _bound(module.branch, inner + "branch", layers)
     if isinstance(module, StochasticDepth):
-        share = module.keep if module.rescale == "inference" else 1.0
+        share = float(module.keep) if module.rescale == "inference" else 1.0
         return share * _bound(module.branch, inner + "branch", layers)
     layers[name] = _bound_of_layer(module, name)
     return layers[name]

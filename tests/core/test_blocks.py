@@ -1,4 +1,4 @@
-"""The direct path: science rows B7, B8, B9, and what a plain stack does."""
+"""The direct path: scales, gates and dropped branches; and what a plain stack does."""
 
 import math
 
@@ -26,34 +26,7 @@ class Halved(nn.Module):
         return 0.5 * x
 
 
-def first_gradient(net, width=1):
-    x = torch.ones(1, width, requires_grad=True)
-    net(x).sum().backward()
-    return x.grad.norm().item()
-
-
-def test_b7_residual_gradient_survives_a_thousand_layers_where_the_plain_one_dies():
-    n_blocks = 1000
-    plain = nn.Sequential(*(Halved() for _ in range(n_blocks)))
-    residual = nn.Sequential(*(Residual(Halved(), 1 / n_blocks) for _ in range(n_blocks)))
-    assert first_gradient(plain) == 0.0
-    assert first_gradient(residual) == pytest.approx((1 + 0.5 / n_blocks) ** n_blocks, rel=1e-3)
-
-
-def test_b7_scaled_random_branches_keep_the_gradient_of_order_one():
-    n_blocks, width = 1000, 32
-    torch.manual_seed(0)
-    layers = [nn.Linear(width, width) for _ in range(n_blocks)]
-    for layer in layers:
-        initialise(layer, "linear")
-    scale = residual_scale(n_blocks)
-    net = nn.Sequential(*(Residual(nn.Sequential(layer, nn.Tanh()), scale) for layer in layers))
-    x = torch.randn(8, width, requires_grad=True)
-    (gradient,) = torch.autograd.grad(net(x), x, torch.ones(8, width))
-    assert 0.2 < gradient.square().mean().sqrt().item() < 5
-
-
-def test_b7_second_moment_grows_below_e_when_scaled_and_doubles_per_block_when_not():
+def test_second_moment_grows_below_e_when_scaled_and_doubles_per_block_when_not():
     n_blocks, width = 12, 512
     torch.manual_seed(1)
     x = torch.randn(32, width)
@@ -68,14 +41,7 @@ def test_b7_second_moment_grows_below_e_when_scaled_and_doubles_per_block_when_n
         assert math.log2(grown(1.0)) == pytest.approx(n_blocks, abs=0.5)
 
 
-def test_b8_closed_gate_is_the_identity_bit_for_bit():
-    torch.manual_seed(0)
-    net = nn.Sequential(*(GatedResidual(mlp([16, 32, 16])) for _ in range(20)))
-    x = torch.randn(64, 16)
-    assert torch.equal(net(x), x)
-
-
-def test_b8_closed_gate_learns_though_its_branch_waits():
+def test_closed_gate_learns_though_its_branch_waits():
     torch.manual_seed(0)
     block = GatedResidual(nn.Linear(4, 4))
     block(torch.randn(8, 4)).square().sum().backward()
@@ -83,36 +49,12 @@ def test_b8_closed_gate_learns_though_its_branch_waits():
     assert block.branch.weight.grad.eq(0).all()
 
 
-def test_b8_effective_depth_adds_up_relative_branch_sizes():
-    open_gates = [0.0, 0.5, 2.0]
-    net = nn.Sequential(*(GatedResidual(nn.Identity(), gate) for gate in open_gates), Residual(Halved(), 0.5))
-    net.train()
-    depth = effective_depth(net, torch.randn(5, 3))
-    expected = [g / (1 + g) for g in [*open_gates, 0.25]]
-    assert list(depth.blocks.values()) == pytest.approx(expected, abs=1e-6)
-    assert depth.total == pytest.approx(sum(expected), abs=1e-6)
-    assert net.training
-
-
 def test_effective_depth_refuses_a_plain_net():
     with pytest.raises(ValueError, match="reaches no Residual or GatedResidual"):
         effective_depth(nn.Linear(2, 2), torch.ones(1, 2))
 
 
-@pytest.mark.parametrize("rescale", ["training", "inference"])
-@pytest.mark.parametrize("keep", [0.3, 0.8])
-def test_b9_mean_of_training_passes_is_the_inference_output(rescale, keep):
-    torch.manual_seed(2)
-    block = Residual(StochasticDepth(nn.Sequential(nn.Linear(6, 6), nn.Tanh()), keep, rescale)).double()
-    x = torch.randn(1, 6, dtype=torch.float64)
-    with torch.no_grad():
-        passes = block.train()(x.expand(N_PASSES, 6))  # each row drops by itself: 4000 passes
-        expected = block.eval()(x)[0]
-    standard_error = passes.std(dim=0) / math.sqrt(N_PASSES)
-    assert ((passes.mean(dim=0) - expected).abs() < STANDARD_ERRORS * standard_error).all()
-
-
-def test_b9_samples_drop_one_by_one_and_as_a_whole():
+def test_samples_drop_one_by_one_and_as_a_whole():
     torch.manual_seed(0)
     out = StochasticDepth(nn.Identity(), 0.5)(torch.ones(1000, 3, 4))
     is_kept = out.reshape(1000, -1) != 0
@@ -120,7 +62,7 @@ def test_b9_samples_drop_one_by_one_and_as_a_whole():
     assert is_kept.any(1).double().mean().item() == pytest.approx(0.5, abs=3 * 0.5 / math.sqrt(1000))
 
 
-def test_b9_linear_decay_rule_ends_at_the_last_probability():
+def test_linear_decay_rule_ends_at_the_last_probability():
     assert [keep_at(b, 4, last=0.6) for b in (1, 2, 3, 4)] == pytest.approx([0.9, 0.8, 0.7, 0.6])
 
 
