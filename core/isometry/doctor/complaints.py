@@ -25,8 +25,9 @@ def complaints(
         scale: of the loss; None without one.
     """
     found = [*_not_finite(layers), *_scale(scale)]
-    for name, seen in layers.items():
-        found += _dead(name, seen.get("dead", 0.0))
+    for (name, seen), after in zip(layers.items(), [*layers.values(), {}][1:], strict=True):
+        is_told_below = "gradient" not in after and after.get("dead", 0.0) > LARGEST_DEAD  # by its own activation
+        found += _dead(name, seen.get("dead", 0.0)) if not is_told_below else ()
         if name in matrices and "gradient" in seen:
             found += _gradient(name, seen["gradient"])
             found += _update(name, seen.get("update"), seen["gradient"])

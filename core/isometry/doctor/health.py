@@ -61,6 +61,16 @@ class HealthRecord:
         whole = {"spread": self.spread, "n_zero": float(self.n_zero), "scale": self.scale}
         return flat | {name: x for name, x in whole.items() if x is not None}
 
+    def summary(self) -> dict[str, float]:
+        """The extremes over the layers, and what is said of the whole."""
+        extremes = {"dead": max, "not_finite": max, "update": max, "smallest_update": min}
+        found = {name: (pick, self._of_layers(name.removeprefix("smallest_"))) for name, pick in extremes.items()}
+        whole = {name: x for name, x in self.scalars().items() if "/" not in name}
+        return whole | {name: pick(numbers) for name, (pick, numbers) in found.items() if numbers}
+
+    def _of_layers(self, what: str) -> list[float]:
+        return [seen[what] for seen in self.layers.values() if what in seen]
+
 
 class Health:
     """Watches one network.
@@ -168,7 +178,12 @@ class Look:
             self._tell(name, "gradient", _norm_of_all(own.values()) / scale / math.sqrt(n))
             self._tell(name, "not_finite", n_not_finite / n)
             self._note_rows(name, own)
-            self._before |= {p: p.detach().clone() for p in own if _is_matrix(p)}
+            self.keep_weights(own)
+
+    @torch.no_grad()
+    def keep_weights(self, only: Iterable[nn.Parameter]) -> None:
+        """Before the optimizer's step, if the gradients come within it (from a closure)."""
+        self._before |= {p: p.detach().clone() for p in only if _is_matrix(p) and p not in self._before}
 
     @torch.no_grad()
     def updates(self) -> None:
