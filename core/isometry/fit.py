@@ -286,6 +286,8 @@ class Fit:
         self.position.losses += outcome.loss
         if self._tick % self.task.log_every == 0:
             self.narrator.step(self.position, outcome, self.optimizers[0].param_groups[0]["lr"])
+        if self.guard.growth.has_begun(outcome.loss):
+            self.narrator.divergence(self.position, self.guard.growth.lowest, self.guard.growth.last)
 
     def _handle_fault(self, outcome: Outcome) -> None:
         """Report a step that was not taken; after several, go back to the last good state and past these records."""

@@ -52,6 +52,15 @@ class Narrator:
         if outcome.verdict != "overflow":
             self.tell("health", where, **look.record(outcome.scale).fields())
 
+    def divergence(self, where: Position, lowest: float, now: float) -> None:
+        """A training loss that grows without bound although every step is finite, and the cure."""
+        rate = self.task.optim.rate
+        message = (
+            f"the training loss diverges, {now:.3g} after {lowest:.3g} at its lowest: the steps are too large; start "
+            f"again with a smaller --optim.rate ({rate / 3:.1g}, say, instead of {rate:.3g}), or set --optim.clip"
+        )
+        self.tell("fault", where, kind="divergence", records=[], scale=None, message=message)
+
     def epoch(self, where: Position, scores: dict[str, float], is_best: bool) -> None:
         """The end of an epoch: the validation scores, or the mean training loss where there was no evaluation."""
         n = max(where.n_norms, 1)

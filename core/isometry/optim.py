@@ -73,6 +73,18 @@ class OptimSettings(Settings):
         return _USUAL[self.name][field] if value is None else value
 
 
+def memory(settings: OptimSettings) -> float:
+    """Steps over which an optimizer remembers what it divides by (sgd and muon: what it adds up), M = 1 / (1 - ρ).
+
+    A burst of large gradients is forgotten to 1 % after 4.6 M steps. Infinite for adagrad, which sums for ever: early
+    large gradients keep a weight's steps small to the end. 1 for sgd without momentum, which remembers only this step.
+    """
+    if settings.name == "adagrad":
+        return float("inf")
+    rho = {"rmsprop": settings.rho, "adam": settings.betas[1], "adamw": settings.betas[1]}
+    return 1 / (1 - rho.get(settings.name, settings.usual("momentum")))
+
+
 def build_optimizers(model: nn.Module, settings: OptimSettings) -> list[torch.optim.Optimizer]:
     """The optimizers of every trainable parameter of `model`: one, or Muon and AdamW as a pair.
 
