@@ -65,7 +65,7 @@ class Attention(nn.Module):
         self.query, self.key, self.value, self.out = (Projection(width, width, bias) for _ in range(4))
         self.position = position
         if kind == "cosine":
-            self.log_temperature = nn.Parameter(torch.full((n_heads, 1, 1), math.log(START_TEMPERATURE)))
+            self.log_temperature = nn.Parameter(torch.full((n_heads,), math.log(START_TEMPERATURE)))
         initialise(self, "linear")
 
     def forward(self, x: Tensor, present: Tensor | None = None, context: Tensor | None = None) -> Tensor:
@@ -98,7 +98,7 @@ class Attention(nn.Module):
         if self.position is not None:
             query, key = self.position(query), self.position(key)
         if self.kind == "cosine":
-            temperature = self.log_temperature.clamp(min=math.log(COLDEST)).exp()
+            temperature = self.log_temperature.clamp(min=math.log(COLDEST)).exp()[:, None, None]
             query, key = (_direction(query) / temperature).to(value.dtype), _direction(key).to(value.dtype)
         mask = None if present is None else self._mask(present, query.shape[2])
         with _plain_under_forward_mode(query, key, value):

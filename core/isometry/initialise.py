@@ -80,7 +80,8 @@ def initialise(
         first: the activation before the first weight layer found, when it differs: "linear" if standardised data enter.
         bias_variance: for "critical" (see `critical`).
         forget: bias of the gates that keep the state (LSTM's forget, GRU's update gate).
-        t_max: instead of `forget`, spread those biases so that memories span 1 … t_max steps ("chrono").
+        t_max: instead of `forget`, spread those biases so that memories span 1 … t_max steps ("chrono"). A layer that
+            has a `t_max` of its own, as those of `Recurrent`, keeps it where none is given.
         generator: source of the random numbers; default the global one.
     Raises:
         ValueError: unknown activation or method, keep outside (0, 1], lazy layers that have no shape yet.
@@ -282,6 +283,8 @@ def _fill_recurrent(layer: Any, name: str, weight: Tensor, plan: _Plan) -> tuple
     weight.zero_()
     if n_gates == 1:
         return "bias", 0.0
+    if plan.t_max is None:  # a net may bring its own
+        plan = replace(plan, t_max=getattr(layer, "t_max", None))
     return _fill_gate_bias(name, weight, n_gates, plan)
 
 

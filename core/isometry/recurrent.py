@@ -74,7 +74,10 @@ class Recurrent(nn.Module):
             _Layer(first if i == 0 else self.n_out, width, kind, is_bidirectional, is_normed, scale, dropout)
             for i in range(n_layers)
         )
-        initialise(self, "linear", keep=1 - dropout, t_max=t_max, forget=forget)
+        for net in self.modules():
+            if isinstance(net, nn.RNNBase):
+                net.t_max = t_max  # another initialisation of the whole model keeps it
+        initialise(self, "linear", keep=1 - dropout, forget=forget)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Reads whole sequences from a state of zeros.

@@ -5,6 +5,7 @@ from itertools import product
 
 import pytest
 import torch
+from isometry.initialise import initialise
 from isometry.recurrent import Recurrent, turned_round
 from torch import nn
 
@@ -93,6 +94,14 @@ def test_dropout_is_the_same_at_all_steps_and_off_in_evaluation():
     assert set(seen[0].unique().tolist()) == {0.0, 2.0}
     assert seen[0].mean().item() == pytest.approx(1, abs=4 / math.sqrt(2000))
     assert torch.equal(net.eval()(x), net(x))
+
+
+def test_another_initialisation_keeps_the_memory_asked_for():
+    for t_max, above in ((50, math.log(49)), (None, 1.0)):
+        net = Recurrent(4, 256, t_max=t_max)
+        initialise(nn.Sequential(net), "relu")
+        bias = net.layers[0].onward.bias_ih_l0.chunk(4)[1]
+        assert 0.9 * above < bias.max().item() <= above
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [*product(KINDS, [torch.float32, torch.float64])])
