@@ -15,6 +15,7 @@ from isometry import __version__
 from isometry.curves import curves
 from isometry.events import Event, seconds_trained
 from isometry.figures import data_uris
+from isometry.health_curves import findings_told, health_curves
 from isometry.lines import scores_of
 from isometry.report_style import STYLE
 from isometry.spell import duration, number
@@ -44,12 +45,15 @@ def write_report(
         figures: matplotlib figures under their captions.
         tables: rows under their headings; the keys are the columns, units in their names.
     """
+    trained = curves(events)
+    n_before = len(figures or {})
     sections = [
         _header(events, title, summary),
         _scores(scores or {}),
         _section("Results", _gallery([(name, "", figure) for name, figure in (figures or {}).items()], "wide", 1)),
         *(_section(name, _table(rows)) for name, rows in (tables or {}).items()),
-        _section("Training", _gallery(curves(events), "pair", 1 + len(figures or {}))),
+        _section("Training", _gallery(trained, "pair", 1 + n_before)),
+        _section("Health", _health(events, 1 + n_before + len(trained))),
         _faults(events),
         _details(events),
     ]
@@ -141,6 +145,16 @@ def _figure(name: str, note: str, figure: Figure, place: int) -> str:
         picture = f"<picture>{in_the_dark}{image}</picture>"
     caption = f"<b>Figure {place}. {escape(name)}.</b> {escape(note)}"
     return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>\n"
+
+
+def _health(events: list[Event], first: int) -> str:
+    """What the looks at the network found, and how its layers fared."""
+    looks = _of(events, "health")
+    if not looks:
+        return ""
+    rows = findings_told(looks)
+    told = f"<p>{number(len(looks))} looks; {'findings, when they appeared:' if rows else 'no finding.'}</p>"
+    return told + _table(rows) + _gallery(health_curves(looks), "pair", first)
 
 
 def _faults(events: list[Event]) -> str:

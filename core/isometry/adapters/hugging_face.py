@@ -103,9 +103,7 @@ class DoctorCallback(TrainerCallback):
             self.last, self._is_untold = look.record(_loss_scale(optimizer)), True
         look.close()
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self._is_untold and self.last is not None:
             self._is_untold = False
             self._report(self.last, state)
