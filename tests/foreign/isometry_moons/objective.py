@@ -24,7 +24,7 @@ def score(rows: dict[str, np.ndarray]) -> dict[str, float]:
     is_known = rows["label"] != -1
     if not is_known.any():
         return {}
-    probability, label = rows["probability"][is_known], rows["label"][is_known]
+    probability, label = rows["probability"][is_known], rows["label"][is_known].astype(int)
     own = probability[np.arange(len(label)), label]
     return {
         "nll": float(-np.log(own.clip(1e-300)).mean()),
