@@ -14,16 +14,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from isometry.doctor.single import half, half_in_single
+from isometry.doctor.single import SingleForHalf, half, half_in_single
 from isometry.doctor.subject import Seen, Subject
 
 LARGEST = 65520.0  # rounds to infinity
+LARGEST_FLOAT = 3.4028234e38  # of fp32, in which everything is looked at
 FLUSHED_EXPONENT = -25  # 2^-25 and what is smaller round to 0
 SMALLEST_NORMAL = 2.0**-14
 MOST_FLUSHED = 0.01  # of the gradient entries that count, per layer; below it a loss scale is enough
@@ -96,16 +96,12 @@ def measure_half(subject: Subject) -> Half:
 
 def forecast(subject: Subject, scales: Iterable[float]) -> dict[float, list[HalfTensor]]:
     """By loss scale, what is flushed at it (as `scaled`)."""
-    exact, _ = _exact(subject)
-    with half_in_single(subject.model) as mode:
-        with half(subject.model):
-            seen = subject.run()
-        halves = _halves(subject, seen, mode.rounded)
-        return {
-            scale: [_told(key, exact[key], key in halves, None, share) for key, share in shares.items()]
-            for scale in scales
-            for shares in [_shares(subject, seen, exact, halves, scale)]
-        }
+    run = _HalfRun(subject, _exact(subject)[0])
+    told = {scale: run.shares(scale) for scale in scales}
+    return {
+        scale: [_told(key, run.exact[key], key in run.halves, None, share) for key, share in shares.items()]
+        for scale, shares in told.items()
+    }
 
 
 def flushed(tensors: Iterable[HalfTensor], of: str) -> float:
@@ -121,31 +117,32 @@ class Spread(NamedTuple):
     n: int
     n_nonzero: int
     largest: float
-    square: float
-    """Sum of their squares."""
     counts: Tensor
-    """[_N_EXPONENTS] entries by binary exponent: in (2^(e-1), 2^e], from `_LOWEST` on."""
+    """[_N_EXPONENTS] nonzero entries by binary exponent: in (2^(e-1), 2^e], from `_LOWEST` on."""
 
     @classmethod
     def of(cls, gradient: Tensor) -> Spread:
-        sizes = _real(gradient).abs()
+        sizes = _real(gradient).abs().flatten()
+        if not sizes.numel():
+            return cls(0, 0, 0.0, torch.zeros(_N_EXPONENTS, dtype=torch.long))
+        n_nonzero, largest = int(sizes.count_nonzero()), float(sizes.max())
+        if not math.isfinite(largest):
+            return cls(sizes.numel(), n_nonzero, largest, torch.zeros(_N_EXPONENTS, dtype=torch.long))
         # A power of 2 belongs to the smaller exponent, because 2^-25 itself is flushed.
-        exponents = torch.frexp(sizes * (1 - 2.0**-20)).exponent.flatten()
-        exponents = torch.where(sizes.flatten() > 0, exponents - _LOWEST, 0).clamp_(0, _N_EXPONENTS - 1)
-        counts = torch.bincount(exponents, minlength=_N_EXPONENTS)
-        counts[0] = 0
-        largest = float(sizes.max()) if sizes.numel() else 0.0
-        return cls(sizes.numel(), int(counts.sum()), largest, float(sizes.double().square().sum()), counts)
+        exponents = torch.frexp(sizes.mul_(1 - 2.0**-20)).exponent.sub_(_LOWEST)
+        counts = torch.bincount(exponents, minlength=_N_EXPONENTS).cpu()
+        counts[-_LOWEST] -= sizes.numel() - n_nonzero  # the exponent that torch gives to 0
+        return cls(sizes.numel(), n_nonzero, largest, counts)
 
     def __add__(self, other: Spread) -> Spread:  # type: ignore[override]
         largest = max(self.largest, other.largest)
-        n, n_nonzero = self.n + other.n, self.n_nonzero + other.n_nonzero
-        return Spread(n, n_nonzero, largest, self.square + other.square, self.counts + other.counts)
+        return Spread(self.n + other.n, self.n_nonzero + other.n_nonzero, largest, self.counts + other.counts)
 
     @property
     def needed(self) -> float:
         """The smallest scale at which one rounding flushes no more than `MOST_FLUSHED` of the entries that count."""
-        rms = math.sqrt(self.square / self.n_nonzero)
+        squares = self.counts * torch.exp2(2.0 * (torch.arange(_N_EXPONENTS, dtype=torch.float64) + _LOWEST))
+        rms = math.sqrt(float(squares.sum()) / self.n_nonzero)
         first = max(math.frexp(rms)[1] + ROUNDING - _LOWEST, 0)
         lost = self.counts[first:].cumsum(0) <= MOST_FLUSHED * self.n_nonzero
         return 2.0 ** (FLUSHED_EXPONENT - (first + int(lost.sum()) - 1 + _LOWEST))
@@ -160,18 +157,14 @@ def _measure(subject: Subject) -> Half:
         return Half(reason="the gradient is not finite in fp32")
     if not any(spread.n_nonzero for spread in exact.values()):
         return Half(reason="every gradient is exactly zero")
-    with half_in_single(subject.model) as mode:
-        with half(subject.model):
-            seen = subject.run()
-        halves = _halves(subject, seen, mode.rounded)
-        with mode.watching_sizes() as sizes:
-            unscaled = _shares(subject, seen, exact, halves, 1.0)
-        concerned = {key: e for key, e in exact.items() if key in halves or unscaled[key].flushed > MOST_FLUSHED}
-        need, allow = _window(_by_layer(concerned), _largest(sizes))
-        shares = partial(_shares, subject, seen, exact, halves)
-        scale, scaled = _largest_safe(shares, max(need, allow / HEADROOM))
-    tensors = [_told(key, exact[key], key in halves, unscaled[key], scaled[key]) for key in exact]
-    overflowing = {name: share for name, share in _not_finite(seen).items() if share > masked.get(name, 0.0)}
+    run = _HalfRun(subject, exact)
+    with run.mode.watching_sizes() as sizes:
+        unscaled = run.shares(1.0)
+    concerned = {key: e for key, e in exact.items() if key in run.halves or unscaled[key].flushed > MOST_FLUSHED}
+    need, allow = _window(_by_layer(concerned), _largest(sizes))
+    scale, scaled = _largest_safe(run.shares, max(need, allow / HEADROOM))
+    tensors = [_told(key, exact[key], key in run.halves, unscaled[key], scaled[key]) for key in exact]
+    overflowing = {name: share for name, share in _not_finite(run.seen).items() if share > masked.get(name, 0.0)}
     weights = _totals(exact, "weight", unscaled, scaled)
     allow = min(allow, scale * HEADROOM)
     reason = _overflow_reason(overflowing, scaled) or _flush_reason(need, allow, weights["scaled"].flushed)
@@ -186,6 +179,22 @@ def _measure(subject: Subject) -> Half:
         tensors=tensors,
         reason=reason,
     )
+
+
+class _HalfRun:
+    """One forward pass in emulated fp16, and backward passes through it."""
+
+    def __init__(self, subject: Subject, exact: dict[Key, Spread]) -> None:
+        self.subject, self.exact, self.mode = subject, exact, SingleForHalf()
+        with half_in_single(subject.model, self.mode), half(subject.model):
+            self.seen = subject.run()
+        self.halves = _halves(subject, self.seen, self.mode.rounded)
+        """The gradients that fp16 holds."""
+
+    def shares(self, scale: float) -> dict[Key, HalfShare]:
+        with half_in_single(self.subject.model, self.mode):
+            found = _gradients(self.subject, self.seen, scale)
+        return {key: _share(found.get(key), spread, key in self.halves) for key, spread in self.exact.items()}
 
 
 def _exact(subject: Subject) -> tuple[dict[Key, Spread], dict[str, float]]:
@@ -204,24 +213,17 @@ def _gradients(subject: Subject, seen: Seen, scale: float) -> dict[Key, Tensor]:
     return {key: gradient for key, gradient in zip(wanted, found, strict=True) if gradient is not None}
 
 
-def _shares(
-    subject: Subject, seen: Seen, exact: dict[Key, Spread], halves: set[Key], scale: float
-) -> dict[Key, HalfShare]:
-    found = _gradients(subject, seen, scale)
-    return {key: _share(found.get(key), spread, key in halves) for key, spread in exact.items()}
-
-
 def _share(gradient: Tensor | None, exact: Spread, is_half: bool) -> HalfShare:
     """Counted, not matched: rounding may turn a few entries from zero to nonzero and others back."""
     if gradient is None:
         return HalfShare(1.0 if exact.n_nonzero else 0.0, 0.0, 0.0)
     sizes, n_nonzero = _real(gradient).abs(), max(exact.n_nonzero, 1)
-    counts = torch.stack([sizes.count_nonzero(), (sizes < SMALLEST_NORMAL).sum(), sizes.isfinite().sum()]).tolist()
+    n_small = (sizes < SMALLEST_NORMAL).sum() if is_half else sizes.numel() - sizes.count_nonzero()
+    counts = torch.stack([sizes.count_nonzero(), n_small, (sizes <= LARGEST_FLOAT).sum()]).tolist()
     n_kept, n_small, n_finite = counts
     n_zero = sizes.numel() - n_kept
     flushed = max(exact.n_nonzero - n_kept, 0) / n_nonzero
-    subnormal = min((n_small - n_zero) / n_nonzero, 1.0) if is_half else 0.0
-    return HalfShare(flushed, subnormal, 1 - n_finite / max(sizes.numel(), 1))
+    return HalfShare(flushed, min((n_small - n_zero) / n_nonzero, 1.0), 1 - n_finite / max(sizes.numel(), 1))
 
 
 def _halves(subject: Subject, seen: Seen, rounded: set[int]) -> set[Key]:

@@ -34,6 +34,11 @@ class SingleForHalf(TorchDispatchMode):
         """Addresses of the storages that were rounded to fp16 on their way into an operation."""
         self._sizes: list[Tensor] | None = None
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """torch would guard every call against its compiler, at the price of a small operation; nothing is compiled."""
+        return False
+
     @contextmanager
     def watching_sizes(self) -> Iterator[list[Tensor]]:
         """Notes the largest entry of every fp16 tensor that is made meanwhile, those inside a layer, too."""
@@ -65,15 +70,15 @@ class SingleForHalf(TorchDispatchMode):
 
 
 @contextmanager
-def half_in_single(model: nn.Module) -> Iterator[SingleForHalf]:
+def half_in_single(model: nn.Module, mode: SingleForHalf) -> Iterator[None]:
     """Within it, `half(model)` passes run in fp32 arithmetic, forward and backward; attention takes its plain form."""
     is_recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
     with (
         _without_mkldnn(is_recurrent),
         sdpa_kernel(SDPBackend.MATH),
-        SingleForHalf() as mode,
+        mode,
     ):
-        yield mode
+        yield
 
 
 def half(model: nn.Module) -> torch.autocast:
