@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from isometry.guard import Guard, GuardSettings
+from isometry.guard import WINDOW, Growth, Guard, GuardSettings
 from isometry.objective import Loss, Objective
 from isometry_wave.objective import loss as wave_loss
 from isometry_wave.objective import measure, score
@@ -148,3 +148,44 @@ def test_the_guard_remembers_its_counts():
     other.load_state_dict(guard.state_dict())
     assert other.state_dict() == guard.state_dict()
     assert (other.n_skipped, other.n_overflows, other.in_a_row) == (1, 1, 1)
+
+
+# The loss that grows
+
+
+def told_at(losses, growth=None) -> list[int]:
+    """The windows at whose end a divergence is told, one loss for each."""
+    growth = growth or Growth()
+    return [at for at, loss in enumerate(losses) if [growth.has_begun(loss) for _ in range(WINDOW)][-1]]
+
+
+def test_a_loss_that_grows_without_bound_is_told_once_and_again_when_it_returns():
+    growing = [1.0, 0.5, *(0.5 * 2**n for n in range(1, 9))]
+    (at,) = told_at(growing)
+    assert growing[at] > 0.5 + 10 * 0.5 >= growing[at - 1], "as soon as it is ten times its scale above its lowest"
+    assert len(told_at([*growing, 1.0, *growing])) == 2
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [1.0, 1e-6, 1e-4, 1e-3, 2e-3, 3e-3],  # wanders where it is almost zero
+        [-1.0, -3.0, -2.0, 0.0, 5.0, 9.0],  # negative, as a likelihood may be
+        [1.0, 1.0, 50.0, 1.0, 50.0, 49.0, 1.0],  # freak batches that do not go on
+        [5.0] * 6,
+    ],
+)
+def test_a_healthy_loss_is_not_called_diverging(losses):
+    assert told_at(losses) == []
+
+
+def test_the_watch_on_the_loss_goes_on_where_it_stopped():
+    growing = [0.5 * 1.1**n for n in range(100)]
+    whole, before, after = Guard(GuardSettings()), Guard(GuardSettings()), Guard(GuardSettings())
+    expected = [whole.growth.has_begun(loss) for loss in growing]
+    assert sum(expected) == 1
+    first = [before.growth.has_begun(loss) for loss in growing[:23]]
+    after.load_state_dict(before.state_dict())
+    assert first + [after.growth.has_begun(loss) for loss in growing[23:]] == expected
+    old = {key: value for key, value in before.state_dict().items() if key != "growth"}
+    Guard(GuardSettings()).load_state_dict(old)  # of a checkpoint from before the watch

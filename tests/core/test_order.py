@@ -1,7 +1,5 @@
 """What the order of records promises: a pure function of seed and epoch, each record once, however work is divided."""
 
-from itertools import chain
-
 import numpy as np
 import pytest
 import torch
@@ -10,17 +8,6 @@ from isometry.order import Loader, Order, share, to_device
 
 def fetched(loader: Loader, order: Order, epoch: int = 0) -> list[list[int]]:
     return [batch.tolist() for batch in loader.fetch(order.batches(epoch), epoch)]
-
-
-@pytest.mark.parametrize("accumulate", [1, 4])
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_245760_records_at_256_are_960_steps_an_epoch_and_48000_in_50(accumulate, world):
-    order = Order(245_760, 256, seed=0)
-    steps = sum(len(order.batches(epoch)) if epoch < 2 else order.n_batches for epoch in range(50))
-    assert (order.n_batches, steps) == (960, 48_000)
-    batch = order.batches(0)[0]
-    parts = [share(batch, rank, world, accumulate) for rank in range(world)]
-    assert sum(len(part) for part in chain(*parts)) == 256
 
 
 @pytest.mark.parametrize(("n", "size"), [(1, 1), (1, 8), (10, 3), (12, 4), (7, 7), (100, 16)])
