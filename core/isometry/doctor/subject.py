@@ -34,6 +34,8 @@ class Layer:
     """Qualified name; further calls of the same module are told as "name@2"."""
     module: nn.Module
     call: int = 1
+    is_container: bool = False
+    """Whether other layers were seen inside: a block with a parameter of its own (a gate, a table of positions)."""
 
     @property
     def kind(self) -> str:
@@ -41,11 +43,11 @@ class Layer:
 
     @property
     def has_weight(self) -> bool:
-        """Whether the layer mixes its inputs by a matrix of its own (norms and biases do not).
+        """Whether the layer mixes its inputs by a matrix of its own (norms, biases and containers do not).
 
         Layers between irreducible representations keep theirs as one flat vector.
         """
-        own = list(self.module.parameters(recurse=False))
+        own = [] if self.is_container else list(self.module.parameters(recurse=False))
         return any(p.ndim >= 2 for p in own) or (hasattr(self.module, "irreps_out") and any(p.numel() for p in own))
 
 
@@ -80,7 +82,7 @@ class Subject:
         self.first_loss = float("nan")
         """Of the network as it is, in the live mood."""
         self.step_seconds = 0.0
-        """What one forward and backward pass costs."""
+        """What one training step costs: forward, backward, and an update by AdamW."""
 
     @classmethod
     @contextmanager
@@ -121,12 +123,19 @@ class Subject:
     def parameters(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
 
-    def training_step(self) -> float:
-        """Seconds of one forward and backward pass, the gradients thrown away."""
-        started = time.perf_counter()
-        loss = self.run(watch=False).loss
-        torch.autograd.grad(loss, [p for _, p in self.parameters()], allow_unused=True)
-        return time.perf_counter() - started
+    def time_step(self, n_steps: int = 2) -> float:
+        """Mean seconds of a training step: forward, backward, and AdamW's update of a copy of the weights."""
+        parameters = [parameter for _, parameter in self.parameters()]
+        copies = [parameter.detach().clone().requires_grad_() for parameter in parameters]
+        optimizer = torch.optim.AdamW(copies, lr=0.0)
+        started = 0.0
+        for step in range(1 + n_steps):
+            started = time.perf_counter() if step == 1 else started  # the first one also makes AdamW's state
+            found = torch.autograd.grad(self.run(watch=False).loss, parameters, allow_unused=True)
+            for each, gradient in zip(copies, found, strict=True):
+                each.grad = gradient
+            optimizer.step()
+        return (time.perf_counter() - started) / n_steps
 
     # Finding one's way
 
@@ -136,7 +145,7 @@ class Subject:
         loss = self.run(watch=False).loss
         _check_loss(loss)
         self.first_loss = float(loss.detach())
-        self.step_seconds = min(self.training_step() for _ in range(2))
+        self.step_seconds = self.time_step()
         self.quiet()
         self._find_layers()
         self._find_entry()
@@ -147,9 +156,12 @@ class Subject:
         names = {id(layer.module): layer.name for layer in self.layers}
         seen = self.run()
         modules = {name: self.model.get_submodule(name) for name in names.values()}
+        ran = {key.partition("@")[0] for key in seen.outputs}
         for key in seen.outputs:
             name, _, call = key.partition("@")
-            order.append(Layer(key, modules[name], int(call or 1)))
+            inside = f"{name}." if name else ""
+            has_layers = any(other.startswith(inside) and other != name for other in ran)
+            order.append(Layer(key, modules[name], int(call or 1), has_layers))
         self.layers = order
 
     def _find_entry(self) -> None:
