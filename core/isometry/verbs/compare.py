@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
+
+MOST_COLUMNS = 5  # of runs side by side
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -52,12 +55,30 @@ def _run(options: argparse.Namespace, _rest: list[str]) -> int:
 
 
 def _print(rows: list[dict[str, Any]], settings: list[str]) -> None:
-    """Settings, then results: side by side they rarely fit a terminal. Scores of parts ("a/b") are left to --out."""
+    """A column for each of a few runs, a row for each of many. Scores of parts ("a/b") are left to --out."""
     from isometry.table import print_rows
 
-    if settings:
-        print_rows([{"run": row["run"]} | {name: row[name] for name in settings} for row in rows])
-        print()
-    else:
+    if not settings:
         print("the settings are the same in all of them")
-    print_rows([{name: row[name] for name in row if name not in settings and "/" not in name} for row in rows])
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if "/" not in name]
+    runs = _short([row["run"] for row in rows])
+    if len(rows) > MOST_COLUMNS:
+        print_rows(
+            [{"run": run} | {name: row.get(name) for name in names[1:]} for run, row in zip(runs, rows, strict=True)]
+        )
+        return
+    columns = list(zip(runs, rows, strict=True))
+    print_rows([{"": name} | {run: _spelled(row.get(name)) for run, row in columns} for name in names[1:]])
+
+
+def _short(runs: list[str]) -> list[str]:
+    """The paths without the folders that all of them are in."""
+    shared = os.path.commonpath([os.path.dirname(os.path.abspath(run)) for run in runs])
+    short = [os.path.relpath(os.path.abspath(run), shared) for run in runs]
+    return short if len(set(short)) == len(short) else [f"{place}: {run}" for place, run in enumerate(short, 1)]
+
+
+def _spelled(value: Any) -> str:
+    from isometry.spell import number
+
+    return number(value, 6)
