@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 from isometry.doctor.findings import Finding
@@ -35,12 +36,18 @@ def complaints(
 
 
 def _not_finite(layers: Mapping[str, Mapping[str, float]]) -> Iterator[Finding]:
-    first = next((name for name, seen in layers.items() if seen.get("not_finite", 0.0) > 0), None)
-    if first is not None:
-        share = layers[first]["not_finite"]
-        reason = f"{share:.2%} of this layer's outputs or gradients are NaN or infinite, the first layer with any."
-        remedy = "Look at the batch's values and labels, lower the learning rate, or clip the gradient."
-        yield Finding("fatal", AT_ONCE, first, share, reason, remedy)
+    """Where they begin: forward at the first layer whose outputs are not finite, else backward at the last."""
+    remedy = "Look at the batch's values and labels, lower the learning rate, or clip the gradient."
+    forward = [name for name, seen in layers.items() if seen.get("not_finite", 0.0) > 0]
+    backward = [name for name, seen in layers.items() if not math.isfinite(seen.get("gradient", 0.0))]
+    if forward:
+        share = layers[forward[0]]["not_finite"]
+        reason = f"{share:.2g} of this layer's outputs are NaN or infinite, the first layer with any."
+        yield Finding("fatal", AT_ONCE, forward[0], share, reason, remedy)
+    elif backward:
+        size = layers[backward[-1]]["gradient"]
+        reason = f"The gradient of this layer is {size}, though all outputs are finite; it comes from the loss side."
+        yield Finding("fatal", AT_ONCE, backward[-1], size, reason, remedy)
 
 
 def _scale(scale: float | None) -> Iterator[Finding]:
