@@ -39,9 +39,7 @@ def gain_bound(flow: Flow, start: int, end: int) -> tuple[float | None, str | No
         if step.made <= start:
             continue
         if step.made > end:
-            if any(place in known and place != end for place in step.of):
-                return None, f"the gradient comes back past {step.name} as well"
-            continue
+            break
         reason = next((missing[place] for place in step.of if place in missing), None)
         if not reason and step.kind == "unknown":
             reason = f"what enters {step.name} is neither another layer's output nor a known function of it"
@@ -53,7 +51,15 @@ def gain_bound(flow: Flow, start: int, end: int) -> tuple[float | None, str | No
             missing[step.made] = reason
     if end in missing:
         return None, missing[end]
+    used = {place for step in flow.steps if step.made <= end for place in step.of} | {end}
+    loose = next((place for place in (*known, *missing) if place not in used), None)
+    if loose is not None:
+        return None, f"the gradient comes back another way as well, by {_named(flow, loose)}"
     return known.get(end, -math.inf), None
+
+
+def _named(flow: Flow, place: int) -> str:
+    return next(step.name for step in flow.steps if step.made == place)
 
 
 def _joined(step: Step, known: dict[int, float], gain: float) -> float:

@@ -88,7 +88,9 @@ class _Builder:
             of = (self._place(entered, layer.name),)
             self.flow.inputs[layer.name] = of[0]
         if id(output) not in self.places:
-            self._note(output, Step("layer", 0, of, layer.name, layer.module))
+            step = self._origin(output, layer.name) if layer.is_container else None
+            opaque = Step("layer", 0, of, layer.name, layer.module)
+            self._note(output, opaque if step is None or step.kind == "unknown" else step)
         self.flow.outputs[layer.name] = self.places[id(output)]
 
     def _place(self, x: Tensor, enters: str) -> int:
@@ -125,19 +127,31 @@ class _Builder:
         return None
 
     def _as_sum(self, x: Tensor, places: range, enters: str) -> Step | None:
-        """a + s b, b made lately: a residual block, its branch scaled by whatever number."""
+        """a + s b, with b or f(b) made lately: a residual block, its branch scaled by whatever number."""
         result = _sample(x)
         alike = [place for place in places[:OLDER] if self.flow.tensors[place].shape == x.shape]
         if result.numel() < FEWEST_NUMBERS:
             return None
         for late in alike[:RECENT]:
-            branch = self._sample_at(late)
-            size = branch.dot(branch)
-            for early in alike:
-                rest = result - self._sample_at(early)
-                scale = float(rest.dot(branch) / size) if size > 0 else 0.0
-                if early != late and _same(self._sample_at(early) + scale * branch, result):
-                    return Step("sum", 0, (early, late), enters, scale=scale)
+            found = self._rest_of(result, self._sample_at(late), [place for place in alike if place != late])
+            if found is not None:
+                return Step("sum", 0, (found[0], late), enters, scale=found[1])
+        for late in alike[:RECENT]:
+            for function in FUNCTIONS.values():
+                found = self._rest_of(result, function(self._sample_at(late)), alike[:RECENT])
+                if found is not None:
+                    self._note(function(self.flow.tensors[late]), Step("function", 0, (late,), enters, function))
+                    return Step("sum", 0, (found[0], len(self.flow.tensors) - 1), enters, scale=found[1])
+        return None
+
+    def _rest_of(self, result: Tensor, branch: Tensor, places: Sequence[int]) -> tuple[int, float] | None:
+        """Where a lies and what s is, if the result is a + s · branch."""
+        size = float(branch.dot(branch))
+        for place in places:
+            early = self._sample_at(place)
+            scale = float((result - early).dot(branch)) / size if size > 0 else 0.0
+            if _same(early + scale * branch, result):
+                return place, scale
         return None
 
     def _sample_at(self, place: int) -> Tensor:

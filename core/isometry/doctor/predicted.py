@@ -24,7 +24,7 @@ from isometry.doctor.records import by_record, count_records, spread
 from isometry.doctor.subject import Layer, Subject
 from isometry.initialise import fan_in
 
-N_HERMITE = 64  # nodes per dimension for the correlation of two signals; good to some 1e-3 across a kink
+N_HERMITE = 64  # nodes per dimension for the correlation of two signals; good to 5e-3 across a kink
 DEEP = 200  # layers after which a scale counts as the one the network tends to
 STILL = 1e-9  # relative change of a scale per layer below which it stays
 
