@@ -59,6 +59,18 @@ def test_norm_of_a_sum_over_positions_is_known():
     assert 9 <= operator_norm(plane) <= 9 * BETWEEN_SAMPLES**2
 
 
+@pytest.mark.parametrize("kernel", [2, 3, 6, 9])
+def test_norm_holds_between_the_frequencies_it_was_sampled_at(kernel):
+    conv, position = nn.Conv1d(1, 1, kernel, bias=False).double(), torch.arange(kernel, dtype=torch.float64)
+    for peak in torch.linspace(0, math.pi, 97, dtype=torch.float64):
+        with torch.no_grad():
+            conv.weight.copy_((peak * (position - (kernel - 1) / 2)).cos()[None, None])
+        frequencies = torch.linspace(0, math.pi, 4001, dtype=torch.float64)
+        response = torch.exp(-1j * frequencies[:, None] * position) @ conv.weight[0, 0].to(torch.complex128)
+        norm = response.abs().max().item()
+        assert norm <= operator_norm(conv) <= norm * BETWEEN_SAMPLES
+
+
 def measured_slope(net, shape, n_pairs=300):
     """The steepest among random pairs, near pairs, and the norm of the Jacobian at a few points."""
     generator = torch.Generator().manual_seed(5)
@@ -201,7 +213,11 @@ def test_robustness_never_moves_the_labels_and_counts_flips():
     assert [row.epsilon for row in rows] == [0, 0.1, 0.2, 1.0]
     assert [row.flipped for row in rows] == [0, 0.25, 0.5, 1.0]
     assert [row.loss for row in rows] == sorted(row.loss for row in rows)
-    assert robustness(net, x, lambda model, x: model(x).sum(), [0.1], is_classifier=False)[1].flipped is None
+    dropped = nn.Sequential(net, nn.Dropout(0.5)).train()
+    (clean, pushed) = robustness(dropped, x, lambda model, x: model(x).sum(), [0.1], is_classifier=False)
+    assert pushed.flipped is None
+    assert clean.loss == pytest.approx(x.sum().item())
+    assert dropped.training
 
 
 def clouds(n, seed):
