@@ -40,7 +40,7 @@ class HealthRecord:
     layers: dict[str, dict[str, float]]
     """By layer, in the order of execution; each has those of these that could be measured:
     activation (root mean square of its outputs), gradient (root mean square over its weights), update (‖Δw‖/‖w‖ of
-    this step, over its matrices), dead (share of its units), not_finite (share of its outputs or gradients)."""
+    this step, over its matrices), dead (share of its units), not_finite (share of its outputs)."""
     spread: float | None
     """Nats between the largest and the smallest gradient of two layers with a matrix, those of exactly 0 aside."""
     n_zero: int
@@ -172,11 +172,7 @@ class Look:
             if not own:
                 continue
             n = sum(p.numel() for p in own)
-            n_not_finite = torch.stack(
-                [gradient.numel() - gradient.isfinite().sum() for gradient in own.values()]
-            ).sum()
             self._tell(name, "gradient", _norm_of_all(own.values()) / scale / math.sqrt(n))
-            self._tell(name, "not_finite", n_not_finite / n)
             self._note_rows(name, own)
             self.keep_weights(own)
 
@@ -213,8 +209,7 @@ class Look:
         self._before.clear()
 
     def _tell(self, name: str, what: str, number: Tensor) -> None:
-        seen = self._seen.setdefault(name, {})
-        seen[what] = torch.maximum(seen[what], number) if what in seen else number
+        self._seen.setdefault(name, {})[what] = number
 
     def _note_rows(self, name: str, gradients: dict[nn.Parameter, Tensor]) -> None:
         """Rows of zeros tell dead units whatever the activation; where all are zero, the reason lies elsewhere."""
