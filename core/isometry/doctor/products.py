@@ -91,7 +91,7 @@ class Products:
         self.subject = subject
         subject.quiet()
         has_recurrence = any(isinstance(module, nn.RNNBase) for module in subject.model.modules())
-        self._attempts = [_FAST, *([_THRIFTY] if is_thrifty and has_recurrence else []), *_EXACT, _THRIFTY]
+        self._attempts = [*([_THRIFTY] if is_thrifty and has_recurrence else []), _FAST, *_EXACT, _THRIFTY]
         self._twice: tuple[list[Site], list[Tensor], list[Tensor]] | None = None
         self.scale = 1.0
         """By which vectors are multiplied on their way through the network, so that nothing underflows."""
