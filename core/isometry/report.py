@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
@@ -13,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from isometry import __version__
 from isometry.curves import curves
+from isometry.durable import write_whole
 from isometry.events import Event, seconds_trained
-from isometry.figures import data_uris
 from isometry.health_curves import findings_told, health_curves
+from isometry.html import gallery, page, section, table
 from isometry.lines import scores_of
-from isometry.report_style import STYLE
 from isometry.spell import duration, number
 
 if TYPE_CHECKING:
@@ -50,36 +49,15 @@ def write_report(
     sections = [
         _header(events, title, summary),
         _scores(scores or {}),
-        _section("Results", _gallery([(name, "", figure) for name, figure in (figures or {}).items()], "wide", 1)),
-        *(_section(name, _table(rows)) for name, rows in (tables or {}).items()),
-        _section("Training", _gallery(trained, "pair", 1 + n_before)),
-        _section("Health", _health(events, 1 + n_before + len(trained))),
+        section("Results", gallery([(name, "", figure) for name, figure in (figures or {}).items()], "wide", 1)),
+        *(section(name, table(rows)) for name, rows in (tables or {}).items()),
+        section("Training", gallery(trained, "pair", 1 + n_before)),
+        section("Health", _health(events, 1 + n_before + len(trained))),
         _faults(events),
         _details(events),
     ]
-    return _put(Path(path), _page(title, "\n".join(sections)))
-
-
-def _page(title: str, body: str) -> str:
-    # The policy makes the promise binding: no browser fetches or runs anything for this page.
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{escape(title)}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
+    write_whole(Path(path), page(title, "\n".join(sections)))
+    return Path(path)
 
 
 def _header(events: list[Event], title: str, summary: str) -> str:
@@ -125,26 +103,8 @@ def _scores(scores: Mapping[str, Any]) -> str:
     if all(isinstance(value, Mapping) for value in scores.values()):
         names = dict.fromkeys(name for row in scores.values() for name in row if "/" not in name)
         rows = [{"score": name, **{who: row.get(name) for who, row in scores.items()}} for name in names]
-        return _section("Scores", _table(rows))
-    return _section("Scores", _table([{"score": name, "value": value} for name, value in scores.items()]))
-
-
-def _gallery(figures: Iterable[tuple[str, str, Figure]], layout: str, first: int) -> str:
-    items = [_figure(name, note, figure, place) for place, (name, note, figure) in enumerate(figures, first)]
-    return f"<div class={layout}>{''.join(items)}</div>" if items else ""
-
-
-def _figure(name: str, note: str, figure: Figure, place: int) -> str:
-    light, dark = data_uris(figure)
-    width = round(figure.get_size_inches()[0] * 96)
-    image = f'<img src="{light}" alt="{escape(name)}" width={width}>'
-    if dark is None:
-        picture = f"<div class=paper>{image}</div>"
-    else:
-        in_the_dark = f'<source media="screen and (prefers-color-scheme: dark)" srcset="{dark}">'
-        picture = f"<picture>{in_the_dark}{image}</picture>"
-    caption = f"<b>Figure {place}. {escape(name)}.</b> {escape(note)}"
-    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>\n"
+        return section("Scores", table(rows))
+    return section("Scores", table([{"score": name, "value": value} for name, value in scores.items()]))
 
 
 def _health(events: list[Event], first: int) -> str:
@@ -154,7 +114,7 @@ def _health(events: list[Event], first: int) -> str:
         return ""
     rows = findings_told(looks)
     told = f"<p>{number(len(looks))} looks; {'findings, when they appeared:' if rows else 'no finding.'}</p>"
-    return told + _table(rows) + _gallery(health_curves(looks), "pair", first)
+    return told + table(rows) + gallery(health_curves(looks), "pair", first)
 
 
 def _faults(events: list[Event]) -> str:
@@ -164,7 +124,7 @@ def _faults(events: list[Event]) -> str:
     kinds = [str(fault.get("kind")) for fault in faults]
     counts = ", ".join(f"{kinds.count(kind)} × {kind}" for kind in sorted(set(kinds)))
     more = f" The first {MOST_FAULTS} are listed." if len(rows) > MOST_FAULTS else ""
-    return _section("Faults", f"<p>{escape(counts)}.{more}</p>{_table(rows[:MOST_FAULTS], columns)}") if rows else ""
+    return section("Faults", f"<p>{escape(counts)}.{more}</p>{table(rows[:MOST_FAULTS], columns)}") if rows else ""
 
 
 def _details(events: list[Event]) -> str:
@@ -174,7 +134,7 @@ def _details(events: list[Event]) -> str:
     settings = [{"setting": key, "value": value} for key, value in _flat(_last(events, "start").get("settings") or {})]
     folded = [("Evaluations", checks, ""), ("Notes", notes, ""), ("Settings", settings, " class=printed")]
     return "".join(
-        f"<details{kind}><summary>{name} ({len(rows)})</summary>{_table(rows)}</details>"
+        f"<details{kind}><summary>{name} ({len(rows)})</summary>{table(rows)}</details>"
         for name, rows, kind in folded
         if rows
     )
@@ -183,33 +143,6 @@ def _details(events: list[Event]) -> str:
 def _check(event: Event) -> dict[str, Any]:
     mark = "★" if event.get("is_best") else ""
     return {"step": event.get("step"), "split": event.get("split"), **scores_of(event), "best": mark}
-
-
-def _section(heading: str, content: str) -> str:
-    return f"<section><h2>{escape(heading)}</h2>\n{content}\n</section>" if content else ""
-
-
-def _table(rows: list[dict[str, Any]], columns: Iterable[str] = ()) -> str:
-    """Rows under the union of their keys; a column of nothing but numbers is set to the right."""
-    if not rows:
-        return ""
-    present = dict.fromkeys(name for row in rows for name in row)
-    names = [name for name in columns if name in present] or list(present)
-    kinds = {name: " class=n" if all(_is_number(row.get(name)) for row in rows) else "" for name in names}
-    head = "".join(f"<th{kinds[name]}>{escape(name)}</th>" for name in names)
-    body = "".join(
-        f"<tr>{''.join(f'<td{kinds[name]}>{escape(_cell(row.get(name)))}</td>' for name in names)}</tr>\n"
-        for row in rows
-    )
-    return f"<div class=scroll><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>"
-
-
-def _cell(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else number(value)
-
-
-def _is_number(value: Any) -> bool:
-    return not isinstance(value, bool) and (value is None or isinstance(value, int | float) or hasattr(value, "dtype"))
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -238,16 +171,3 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _put(path: Path, text: str) -> Path:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(beside, "w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path

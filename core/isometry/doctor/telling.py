@@ -1,0 +1,206 @@
+"""An examination in words: findings, the network as a whole, and a table of its layers."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from isometry.doctor.findings import Finding, Severity
+from isometry.doctor.verdict import log_gain
+from isometry.spell import number
+
+if TYPE_CHECKING:
+    from isometry.doctor.examination import Examination
+    from isometry.doctor.half import Half
+    from isometry.doctor.recurrence import Recurrence
+    from isometry.doctor.treatment import Treatment, Trial
+
+COLOURS: dict[Severity, str] = {"fatal": "bold red", "warning": "yellow", "note": "cyan"}
+MOST_LAYERS = 24  # told; the middle of a deeper network is left to the page and to JSON
+
+
+def text(found: Examination, width: int) -> str:
+    """Without colours, for a log."""
+    stream = io.StringIO()
+    show(found, Console(file=stream, width=width, no_color=True, highlight=False, force_terminal=False))
+    return stream.getvalue()
+
+
+def show(found: Examination, console: Console) -> None:
+    console.print(headline(found), highlight=False)
+    console.print()
+    for finding in found.findings:
+        _show_finding(finding, console)
+    if not found.findings:
+        console.print("Nothing was found that stands against training.", style="green")
+    console.print()
+    for name, value in whole(found):
+        console.print(f"{name:<24} {value}", highlight=False)
+    rows = layer_rows(found)
+    if rows:
+        console.print()
+        _show_rows(_ends(rows), console)
+    for name, reason in found.missing.items():
+        console.print(f"{name}: not measured: {reason}", highlight=False)
+
+
+def headline(found: Examination) -> str:
+    return (
+        f"{found.network}: {found.n_layers} layers, {number(found.n_parameters)} parameters, "
+        f"loss {number(found.loss)}; examined at the cost of {found.cost:.0f} training steps "
+        f"({sum(found.seconds.values()):.2g} s)"
+    )
+
+
+def whole(found: Examination) -> Iterator[tuple[str, str]]:
+    """The network as a whole: (measure, value in words)."""
+    forward, backward, jacobian = found.forward, found.backward, found.jacobian
+    if forward is not None and forward.growth is not None:
+        yield "signal", f"second moment changes by {forward.growth:+.2f} nats from the first to the last layer"
+    if forward is not None and forward.entry_correlation is not None:
+        last = next((r.correlation for r in reversed(forward.rows) if r.correlation is not None), None)
+        yield "two inputs", f"cosine {forward.entry_correlation:.3f} at the entry, {number(last, 3)} at the end"
+    if backward is not None and backward.log_gain is not None:
+        bound = "" if backward.bound is None else f" (for any loss at most {backward.bound:+.1f})"
+        yield "gradient", f"{backward.log_gain:+.2f} nats from the last to the first layer{bound}"
+    if jacobian is not None and jacobian.largest is not None:
+        yield (
+            "Jacobian",
+            f"singular values {number(jacobian.smallest, 3)} … {number(jacobian.largest, 3)}, condition "
+            f"{number(jacobian.condition, 3)}, isometry error {number(jacobian.isometry_error, 3)}",
+        )
+    if jacobian is not None and jacobian.lyapunov is not None:
+        error = "" if jacobian.lyapunov_error is None else f" ± {jacobian.lyapunov_error:.3f}"
+        edge = "" if found.predicted is None else _edge(found)
+        yield "Lyapunov exponent", f"{jacobian.lyapunov:+.4f}{error} per layer{edge}"
+    for layer in found.recurrence:
+        yield _layer_in_time(layer), _over_time(layer)
+    if found.half is not None:
+        yield "half precision", _half(found.half)
+    if found.curvature is not None and found.curvature.largest:
+        limit = 2 / found.curvature.largest
+        yield "curvature", f"largest {number(found.curvature.largest, 3)}; gradient descent holds below {limit:.2g}"
+    for kept in found.symmetries:
+        allowed = f"(allowed {kept.tolerance:.0e})"
+        yield kept.symmetry, f"{kept.output} deviates by {kept.deviation:.1e} of its size {allowed}"
+
+
+def layer_rows(found: Examination) -> list[dict[str, Any]]:
+    """One row per layer: what was measured, beside what theory says of such weights."""
+    if found.forward is None:
+        return []
+    gradients = {row.name: row.rms for row in found.backward.rows} if found.backward else {}
+    predicted = predicted_moments(found)
+    return [
+        {
+            "layer": row.name,
+            "kind": row.kind,
+            "E[x²]": row.moment,
+            **({"predicted": predicted.get(row.name)} if predicted else {}),
+            "gradient": gradients.get(row.name),
+            "dead": row.dead,
+            "saturated": row.saturated,
+            "cosine": row.correlation,
+            "rank": row.rank,
+        }
+        for row in found.forward.rows
+    ]
+
+
+def _show_finding(finding: Finding, console: Console) -> None:
+    label = Text(f"{finding.severity:<8}", style=COLOURS[finding.severity])
+    console.print(label + Text(f"{finding.name} ({finding.where})", style="bold"))
+    console.print(Padding(Text(finding.reason), (0, 0, 0, 8)))
+    console.print(Padding(Text(f"→ {finding.remedy}"), (0, 0, 0, 8)))
+
+
+def _ends(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if len(rows) <= MOST_LAYERS:
+        return rows
+    half = MOST_LAYERS // 2
+    return [*rows[:half], {"layer": f"… {len(rows) - MOST_LAYERS} more"}, *rows[-half:]]
+
+
+def _show_rows(rows: list[dict[str, Any]], console: Console) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in rows[0]:
+        is_text = column in ("layer", "kind")
+        table.add_column(escape(column), justify="left" if is_text else "right", no_wrap=is_text, overflow="ellipsis")
+    for row in rows:
+        table.add_row(*("" if row.get(column) is None else number(row[column], 3) for column in rows[0]))
+    console.print(table)
+
+
+def show_treatment(treatment: Treatment, console: Console, app: str) -> None:
+    """Before and after, and what was tried."""
+    show(treatment.after, console)
+    console.print()
+    if not treatment.trials:
+        console.print("No safe remedy is called for.", style="green")
+        return
+    rows = [{"remedy": " + ".join(trial.remedies), **_outcome(trial)} for trial in treatment.trials]
+    _show_rows([_was(treatment.before), *rows], console)
+    console.print()
+    if not treatment.remedies:
+        console.print("None of the safe remedies helps: the network is as it was.", style="yellow")
+        return
+    console.print(f"Applied: {'; '.join(treatment.remedies)}.", style="green")
+    console.print(f"To train so: isometry train {app} … --initialise doctor")
+
+
+def _was(found: Examination) -> dict[str, Any]:
+    severities = [finding.severity for finding in found.findings if finding.fix]
+    return {
+        "remedy": "(as it was)",
+        "fatal": severities.count("fatal"),
+        "warnings": severities.count("warning"),
+        "gradient (nats)": log_gain(found),
+        "note": "",
+    }
+
+
+def _outcome(trial: Trial) -> dict[str, Any]:
+    if trial.reason is not None:
+        return {"note": trial.reason}
+    return {"fatal": trial.n_fatal, "warnings": trial.n_warnings, "gradient (nats)": trial.log_gain}
+
+
+def predicted_moments(found: Examination) -> dict[str, float | None]:
+    """By weight layer: E[x²] by mean-field theory."""
+    return {} if found.predicted is None else {row.name: row.moment for row in found.predicted.rows}
+
+
+def _edge(found: Examination) -> str:
+    edge = found.predicted.edge if found.predicted else None
+    if edge is None:
+        return ""
+    phase = "at the edge of chaos" if abs(edge.chi - 1) < 0.02 else ("ordered" if edge.chi < 1 else "chaotic")
+    return f"; in theory {phase}, χ = {edge.chi:.3f}"
+
+
+def _half(half: Half) -> str:
+    if half.start is None:
+        return half.reason or "not measured"
+    window = f"2^{math.log2(half.need or 1):.0f} … 2^{math.log2(half.allow or 1):.0f}"
+    shares = {when: half.weights[when].flushed for when in ("unscaled", "scaled") if when in half.weights}
+    told = ", ".join(f"{share:.2%} flushed {when}" for when, share in shares.items())
+    return f"fp16 loss scales {window} are safe, start at 2^{math.log2(half.start):.0f} ({told})"
+
+
+def _over_time(layer: Recurrence) -> str:
+    if layer.first_share is None:
+        return layer.reason or "not measured"
+    rate = "" if layer.lyapunov is None else f", Lyapunov exponent {layer.lyapunov:+.4f} per step"
+    return f"of the last step's gradient {layer.first_share:.1e} reaches the first of {layer.n_steps}{rate}"
+
+
+def _layer_in_time(layer: Recurrence) -> str:
+    return f"{layer.name}[{layer.layer}]{' backwards' if layer.is_reverse else ''} in time"

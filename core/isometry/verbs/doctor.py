@@ -1,0 +1,67 @@
+"""`isometry doctor APP`: examine an app's network on its first training batch, before a step is taken."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from isometry.choice import add_choice, chosen
+
+EXIT_FATAL = 1
+EXIT_BAD_INPUT = 2
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "doctor", help="examine an app's network before it trains", add_help=False, allow_abbrev=False
+    )
+    add_choice(parser)
+    parser.add_argument(
+        "--run", dest="checkpoint", metavar="RUN", help="examine the weights of this run or checkpoint, not fresh ones"
+    )
+    parser.add_argument("--fix", action="store_true", help="try the safe remedies; show before and after")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots per layer")
+    parser.set_defaults(run=_run)
+    return parser
+
+
+def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    """Exit code 1 where something fatal remains."""
+    choice = chosen(options, rest)
+    if choice is None:
+        return 0 if options.help else EXIT_BAD_INPUT
+    if options.fix and options.checkpoint:
+        raise ValueError("--fix begins weights anew, which would throw away those of --run; give one of the two")
+    app, settings = choice
+    from isometry.doctor.visit import examine_app, treat_app
+
+    if options.fix:
+        treatment = treat_app(app, settings)
+        after = treatment.after
+    else:
+        treatment, after = None, examine_app(app, settings, options.checkpoint)
+    if options.html is not None:
+        after.write_html(options.html)
+    _tell(after, treatment, app.name, options)
+    return EXIT_FATAL if after.verdict == "fatal" else 0
+
+
+def _tell(after: Any, treatment: Any, app: str, options: argparse.Namespace) -> None:
+    if options.json:
+        from isometry.story import as_json
+
+        told = after.as_dict() if treatment is None else treatment.as_dict()
+        print(as_json(told))
+        return
+    from rich.console import Console
+
+    from isometry.doctor.telling import show, show_treatment
+
+    console = Console(soft_wrap=False)
+    if treatment is None:
+        show(after, console)
+    else:
+        show_treatment(treatment, console, app)
+    if options.html is not None:
+        print(f"written: {options.html}")
