@@ -256,6 +256,11 @@ def test_a_block_with_a_parameter_of_its_own_is_no_weight_layer():
 
     with Subject.of(Placed(), torch.randn(4, 5, 3), squared) as subject:
         assert [(layer.name, layer.has_weight) for layer in subject.layers] == [("inner", True), ("", False)]
+    activated = nn.Sequential(nn.Linear(3, 3))
+    activated[0].add_module("act", nn.Tanh())
+    activated[0].forward = lambda x: activated[0].act(x @ activated[0].weight)
+    with Subject.of(activated, torch.randn(4, 3), squared) as subject:
+        assert [(layer.name, layer.has_weight) for layer in subject.layers] == [("0.act", False), ("0", True)]
     attention = nn.MultiheadAttention(4, 2, batch_first=True)
     with Subject.of(attention, torch.randn(2, 3, 4), lambda m, b: m(b, b, b)[0].square().mean()) as subject:
         assert [(layer.name, layer.has_weight) for layer in subject.layers] == [("", True)]

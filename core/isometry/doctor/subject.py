@@ -35,7 +35,7 @@ class Layer:
     module: nn.Module
     call: int = 1
     is_container: bool = False
-    """Whether other layers were seen inside: a block with a parameter of its own (a gate, a table of positions)."""
+    """Whether layers with weights were seen inside: a block with a parameter of its own (a gate, a table of positions)."""
 
     @property
     def kind(self) -> str:
@@ -156,11 +156,12 @@ class Subject:
         names = {id(layer.module): layer.name for layer in self.layers}
         seen = self.run()
         modules = {name: self.model.get_submodule(name) for name in names.values()}
-        ran = {key.partition("@")[0] for key in seen.outputs}
+        ran = dict.fromkeys(key.partition("@")[0] for key in seen.outputs)
+        weighted = [name for name in ran if Layer(name, modules[name]).has_weight]
         for key in seen.outputs:
             name, _, call = key.partition("@")
             inside = f"{name}." if name else ""
-            has_layers = any(other.startswith(inside) and other != name for other in ran)
+            has_layers = any(other.startswith(inside) and other != name for other in weighted)
             order.append(Layer(key, modules[name], int(call or 1), has_layers))
         self.layers = order
 
