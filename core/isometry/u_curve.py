@@ -17,7 +17,7 @@ Role = Literal["strength", "capacity", "unknown"]
 Side = Literal["minimum", "overfitting side", "underfitting side", "below the minimum", "above the minimum", "flat"]
 
 STRENGTHS = ("decay", "dropout", "drop_path", "label_smoothing", "augment")
-"""Last parts of the names of settings of which more always means more regularisation."""
+"""How the last parts of the names of settings begin of which more always means more regularisation."""
 
 CONFIDENCE = 0.95  # one-sided, of a point being worse than the best one
 NEGLIGIBLE = 0.1  # of the best point's standard error: smaller differences do not matter, however sure they are
@@ -122,7 +122,8 @@ def role_of(train_errors: np.ndarray) -> Role:
 
 def is_strength(setting: str) -> bool:
     """Whether a dotted setting is a regularisation strength by its name."""
-    return setting.rpartition(".")[2].startswith(STRENGTHS)
+    *sections, last = setting.split(".")
+    return last.startswith(STRENGTHS) and "schedule" not in sections  # whose decay is that of the learning rate
 
 
 def _sides(errors: np.ndarray, best: int, role: Role) -> list[Side]:

@@ -192,7 +192,7 @@ def test_a_point_beyond_a_worse_one_is_worse_too_however_its_seeds_scatter():
 
 def test_what_a_setting_does_is_told_by_its_name_or_by_the_training_score():
     assert all(map(is_strength, ("optim.decay", "model.dropout", "decay", "model.dropout_rate")))
-    assert not any(map(is_strength, ("optim.rate", "model.width", "optim.decay_all_of.it")))
+    assert not any(map(is_strength, ("optim.rate", "model.width", "optim.schedule.decay")))
     assert role_of(np.array([1, 2, 3, 4.0])) == "strength"
     assert role_of(np.array([4, 3, 2, 1.0])) == "capacity"
     assert role_of(np.array([4, 1, 1.5, 4.0])) == role_of(np.ones(9)) == role_of(np.ones(2)) == "unknown"
@@ -390,9 +390,7 @@ TWO = ["--over", "optim.rate=1e-3:1e-1", "--trials", "2", "--seeds", "1", *FLAGS
 
 def begin(ram, name, *flags, **environment):
     (ram / f"{name}-said").mkdir(exist_ok=True)
-    return forked.start(
-        ["sweep", "wave", *TWO, "--out", str(ram / name), *flags], ram / f"{name}-said", **environment
-    )
+    return forked.start(["sweep", "wave", *TWO, "--out", str(ram / name), *flags], ram / f"{name}-said", **environment)
 
 
 def n_done(folder):
