@@ -8,7 +8,6 @@ from typing import Any
 
 from isometry.app import App, Data, Findings
 from isometry.cli import script
-from isometry.curriculum import CurriculumSettings
 from isometry.fit import FitSettings
 from isometry.optim import OptimSettings
 from isometry.run_settings import RunSettings
@@ -32,7 +31,7 @@ class MixtureSettings(RunSettings):
     ring: RingSettings = RingSettings()
     noise: NoiseSettings = NoiseSettings()
     model: MixtureModelSettings = MixtureModelSettings()
-    n_train: PositiveInt = 4096
+    n_train: PositiveInt = 2048
     """Real points of an epoch."""
     n_score: int = Field(default=2500, ge=4)
     """Samples that are made for validation, and again for the test."""
@@ -64,18 +63,24 @@ def report(model: Any, settings: MixtureSettings, data: Data) -> Findings:
     return findings(model, settings, data.test)
 
 
-OPTIM = OptimSettings(name="adam", rate=1e-3, betas=(0.5, 0.9), schedule=ScheduleSettings(name="constant"))
-FIT = FitSettings(epochs=125, batch_size=256, average=0.99, evaluate_every=5)
-LATENT = NoiseSettings(smallest=2)
-STAGES = CurriculumSettings(levels=(0.125, 0.5, 1.0), begins=(0.0, 0.25, 0.5))
+# The rate is high on purpose: at half of it even the plain players mostly find every mode.
+OPTIM = OptimSettings(name="adam", rate=2e-3, betas=(0.5, 0.9), schedule=ScheduleSettings(name="constant"))
+FIT = FitSettings(epochs=125, batch_size=128, average=0.99, evaluate_every=25)
 
 PLAIN = MixtureSettings(model=MixtureModelSettings(activation="relu"), optim=OPTIM, fit=FIT)
+STEADIED = MixtureSettings(
+    model=MixtureModelSettings(activation="leaky_relu", bound=20.0),
+    noise=NoiseSettings(smallest=2),
+    optim=OPTIM,
+    fit=FIT.changed(curriculum={"levels": (0.125, 0.5, 1.0), "begins": (0.0, 0.25, 0.5)}),
+)
+FADING = {"levels": (0.05, 1.0), "begins": (0.0, 0.75), "growth": "linear"}
 
 PRESETS = {
-    "tiny": PLAIN.changed(
-        model={"activation": "leaky_relu"}, noise={"smallest": 2}, fit={"curriculum": STAGES.model_dump()}
-    ),
+    "tiny": STEADIED.changed(fit={"epochs": 60}),
     "plain": PLAIN,
+    "staged": PLAIN.changed(noise={"blur": 2.0}, fit={"curriculum": FADING}),
+    "steadied": STEADIED,
 }
 
 APP = App(
