@@ -63,7 +63,7 @@ def report(model: Any, settings: MixtureSettings, data: Data) -> Findings:
     return findings(model, settings, data.test)
 
 
-# The rate is high on purpose: at half of it even the plain players mostly find every mode.
+# The rate is high on purpose: at half of it the plain players touch every mode, though with few good samples.
 OPTIM = OptimSettings(name="adam", rate=2e-3, betas=(0.5, 0.9), schedule=ScheduleSettings(name="constant"))
 FIT = FitSettings(epochs=125, batch_size=128, average=0.99, evaluate_every=25)
 
