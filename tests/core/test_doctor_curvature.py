@@ -140,7 +140,7 @@ def test_a_straight_loss_has_no_limit() -> None:
     assert found.reason
 
 
-def test_a_loss_without_second_derivative_says_so() -> None:
+def test_where_the_gradient_cannot_be_differentiated_differences_are_taken() -> None:
     class Once(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -153,7 +153,8 @@ def test_a_loss_without_second_derivative_says_so() -> None:
             return 3 * ctx.saved_tensors[0].square() * grads[0]
 
     torch.manual_seed(0)
-    found = curvature_of(Point(4), None, lambda model, _: Once.apply(model.x).sum())  # type: ignore[union-attr]
-    assert found.largest in (None, 0.0)
-    assert found.stable_rate is None
-    assert found.reason
+    model = Point(4)
+    found = curvature_of(model, None, lambda model, _: Once.apply(model.x).sum(), n_products=4)  # type: ignore[union-attr]
+    assert found.way == "differences"
+    assert found.largest == pytest.approx(6 * float(model.x.max()), rel=0.01)
+    assert found.smallest == pytest.approx(6 * float(model.x.min()), rel=0.01)

@@ -111,7 +111,7 @@ def _hessian(subject: Subject, parameters: list[nn.Parameter]) -> tuple[Tensor, 
     first = _flat(gradients)
     curved = [g for g in gradients if g.requires_grad]
     if not curved:
-        return first, torch.zeros_like
+        raise ValueError("the gradient cannot be differentiated")
 
     def product(v: Tensor) -> Tensor:
         parts = zip(v.split([_size(g) for g in gradients]), gradients, strict=True)
@@ -125,7 +125,8 @@ def _hessian(subject: Subject, parameters: list[nn.Parameter]) -> tuple[Tensor, 
 def _by_differences(subject: Subject, parameters: list[nn.Parameter]) -> tuple[Tensor, Operator]:
     kept = [parameter.detach().clone() for parameter in parameters]
     length = math.sqrt(sum(float(torch.linalg.vector_norm(p)) ** 2 for p in kept)) or 1.0
-    step = max(torch.finfo(p.dtype).eps for p in kept) ** (1 / 3) * length
+    # Smaller than for smooth functions: between the kinks of a Huber loss or a ReLU there is little room.
+    step = max(torch.finfo(p.dtype).eps for p in kept) ** 0.5 * length
 
     def gradient() -> Tensor:
         found = torch.autograd.grad(subject.run(watch=False).loss.reshape(()), parameters, allow_unused=True)
