@@ -18,6 +18,11 @@ SINGLE = 1e-5
 KINK = 5e-3  # of Gauss–Hermite quadrature across a kink
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
 def squared(model, batch):
     return model(batch).square().mean()
 

@@ -17,6 +17,11 @@ SINGLE = 1e-5  # float32 against a closed form
 STANDARD_ERRORS = 3
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
 def squared(model, batch):
     return model(batch).square().mean()
 
@@ -86,12 +91,12 @@ def test_dead_units_are_counted_in_modules_and_between_them():
         def __init__(self):
             super().__init__()
             self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 1)
-            self.first.bias.data[:2] = -100.0
+            self.first.bias.data.zero_()[:2] = -100.0
 
         def forward(self, x):
             return self.last(torch.relu(self.first(x)))
 
-    x = torch.randn(16, 4)
+    x = torch.randn(64, 4)
     rows = rows_of(forward_of(Functional(), x))
     assert rows["last"].dead_in == pytest.approx(0.25)
     assert rows["first"].dead == 0.0
@@ -103,7 +108,7 @@ def test_dead_units_are_counted_in_modules_and_between_them():
 def test_channels_of_a_convolution_are_its_units():
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(144, 1))
     net[1].bias.data[0] = -100.0
-    rows = rows_of(forward_of(net, torch.randn(8, 1, 8, 8)))
+    rows = rows_of(forward_of(net, torch.randn(64, 1, 8, 8)))
     assert [rows[name].dead for name in "0123"] == [0.0, 0.0, 0.25, 0.25]
 
 

@@ -40,6 +40,11 @@ class Everything(nn.Module):
         return self.last(self.drop(self.act(self.norm(self.first(x)))).flatten(1))
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
 def squared(model, batch):
     return model(batch).square().mean()
 

@@ -35,7 +35,7 @@ class Layer:
     module: nn.Module
     call: int = 1
     is_container: bool = False
-    """Whether layers with weights were seen inside: a block with a parameter of its own (a gate, a table of positions)."""
+    """Whether layers with weights were seen inside: a block with a parameter of its own, a gate for example."""
 
     @property
     def kind(self) -> str:
