@@ -27,13 +27,18 @@ class PrecisionSettings(Settings):
     growth_interval: PositiveInt = 2000
     """Good steps in a row before the loss scale doubles."""
 
+    @property
+    def parameter_dtype(self) -> torch.dtype:
+        """Of weights and of the batches' real numbers."""
+        return torch.float64 if self.dtype == "fp64" else torch.float32
+
 
 class Precision:
     """Autocast and dynamic loss scaling behind one face; without fp16 the scaling does nothing."""
 
     def __init__(self, settings: PrecisionSettings, device: torch.device) -> None:
         self.name, self.device = settings.dtype, device
-        self.parameter_dtype = torch.float64 if settings.dtype == "fp64" else torch.float32
+        self.parameter_dtype = settings.parameter_dtype
         self.scaler = torch.amp.GradScaler(  # pyright: ignore[reportPrivateImportUsage]
             device.type,
             init_scale=USUAL_SCALE if settings.scale == "auto" else settings.scale,

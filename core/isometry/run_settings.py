@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
@@ -34,6 +34,8 @@ class RunSettings(Settings):
     """auto, cpu, cuda, cuda:<n> or mps; auto takes a GPU where there is one."""
     threads: PositiveInt | None = None
     """Threads of one process on a CPU; small networks are fastest with 1. None: as many as torch takes."""
+    initialise: Literal["own", "orthogonal", "critical", "lsuv", "doctor"] = "own"
+    """How weights begin: as the app makes them, under a remedy, or under the one after which the doctor finds least."""
     optim: OptimSettings = OptimSettings()
     fit: FitSettings = FitSettings()
     precision: PrecisionSettings = PrecisionSettings()

@@ -94,9 +94,12 @@ def train(app: App, settings: Any, out: str | Path, *, is_quiet: bool = False) -
         vault = Vault(run.checkpoints, better=objective.better)
         with Listeners(run, settings, fleet, is_quiet) as tell:
             vault.tell = tell.note
+            begun = _begin(app, settings, data, model, fleet) if vault.newest() is None else None
             task = _task(app, settings, data, model, objective, vault, fleet, tell)
             fit = Fit(task)
             _go_on_or_start(fit, app, settings, data, run, tell)
+            if begun is not None:
+                tell.note(begun)
             reason = tell.until_end(fit)
             scores = finish(app, settings, fit, data, run, tell)
         return Trained(run.path, reason, scores)
@@ -212,6 +215,15 @@ def _task(
         health_every=settings.log.health,
         bookmark=tell.bookmark,
     )
+
+
+def _begin(app: App, settings: Any, data: Data, model: nn.Module, fleet: Fleet) -> str | None:
+    """Every process does the same to its own copy of the model."""
+    if settings.initialise == "own":
+        return None
+    from isometry.begin import begin
+
+    return begin(app, settings, data.train, model, fleet.device)
 
 
 def _go_on_or_start(fit: Fit, app: App, settings: Any, data: Data, run: RunFolder, tell: Listeners) -> None:

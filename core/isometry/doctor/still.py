@@ -54,7 +54,7 @@ def held_still(model: nn.Module) -> Iterator[None]:
 def differentiable_twice() -> Iterator[None]:
     """Operations whose fast kernels have no forward-mode derivative take their plain form: `nn.LSTM`, attention."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
-    mkldnn, *_ = torch.backends.mkldnn.set_flags(_enabled=False, _fp32_precision=None)
+    mkldnn, *_ = torch.backends.mkldnn.set_flags(_enabled=False, _fp32_precision=None)  # pyright: ignore
     with ExitStack() as stack:
         stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
@@ -63,7 +63,7 @@ def differentiable_twice() -> Iterator[None]:
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fast_path)
-            torch.backends.mkldnn.set_flags(_enabled=mkldnn, _fp32_precision=None)
+            torch.backends.mkldnn.set_flags(_enabled=mkldnn, _fp32_precision=None)  # pyright: ignore
 
 
 @contextmanager

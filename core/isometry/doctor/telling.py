@@ -42,8 +42,10 @@ def show(found: Examination, console: Console) -> None:
     if not found.findings:
         console.print("Nothing was found that stands against training.", style="green")
     console.print()
+    grid = Table.grid(padding=(0, 2))
     for name, value in whole(found):
-        console.print(f"{name:<24} {value}", highlight=False)
+        grid.add_row(Text(name), Text(value))
+    console.print(grid)
     rows = layer_rows(found)
     if rows:
         console.print()
@@ -85,12 +87,15 @@ def whole(found: Examination) -> Iterator[tuple[str, str]]:
         yield _layer_in_time(layer), _over_time(layer)
     if found.half is not None:
         yield "half precision", _half(found.half)
-    if found.curvature is not None and found.curvature.largest:
-        limit = 2 / found.curvature.largest
-        yield "curvature", f"largest {number(found.curvature.largest, 3)}; gradient descent holds below {limit:.2g}"
-    for kept in found.symmetries:
-        allowed = f"(allowed {kept.tolerance:.0e})"
-        yield kept.symmetry, f"{kept.output} deviates by {kept.deviation:.1e} of its size {allowed}"
+    if found.curvature is not None:
+        limit = found.curvature.stable_rate
+        holds = "" if limit is None else f"; gradient descent holds up to a rate of {limit:.2g}"
+        largest = found.curvature.largest
+        yield "curvature", found.curvature.reason or "" if largest is None else f"largest {number(largest, 3)}{holds}"
+    for name in dict.fromkeys(kept.symmetry for kept in found.symmetries):
+        own = [kept for kept in found.symmetries if kept.symmetry == name]
+        told = ", ".join(f"{kept.output} {kept.deviation:.1e}" for kept in own)
+        yield name, f"relative deviation: {told} (allowed {own[0].tolerance:.0e})"
 
 
 def layer_rows(found: Examination) -> list[dict[str, Any]]:

@@ -7,16 +7,14 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from isometry.app import App
+from isometry.begin import first_batch, mean_loss
 from isometry.doctor.examination import Examination, examine
 from isometry.doctor.subject import ScalarLoss
 from isometry.doctor.treatment import Treatment, treat
 from isometry.fleet import choose_device
-from isometry.objective import Objective
-from isometry.order import Loader, Order, to_device
-from isometry.precision import Precision, PrecisionSettings
 from isometry.story import load, prepare
 
 
@@ -54,16 +52,6 @@ def treat_app(app: App, settings: Any) -> Treatment:
         return treat(patient.model, patient.batch, patient.loss, symmetries=symmetries, seed=patient.settings.seed)
 
 
-def mean_loss(objective: Objective) -> ScalarLoss:
-    """What the engine minimises, as one number."""
-
-    def loss(model: nn.Module, batch: Any) -> Tensor:
-        each = objective.loss(model, batch).each
-        return each.mean(dtype=torch.promote_types(each.dtype, torch.float32))
-
-    return loss
-
-
 @contextmanager
 def _visited(app: App, settings: Any, checkpoint: str | None = None) -> Iterator[Patient]:
     """The threads that the settings ask for hold for the visit alone."""
@@ -78,15 +66,11 @@ def _visited(app: App, settings: Any, checkpoint: str | None = None) -> Iterator
 
 def _patient(app: App, settings: Any, checkpoint: str | None) -> Patient:
     device = choose_device(settings.device)
-    precision = Precision(PrecisionSettings(dtype="fp64" if settings.precision.dtype == "fp64" else "fp32"), device)
     if checkpoint is not None:
         loaded = load(app, checkpoint, device=settings.device)
         prepared = prepare(app, loaded.settings)._replace(model=loaded.model)
     else:
         prepared = prepare(app, settings)
-    model = prepared.model.to(device=device, dtype=precision.parameter_dtype)
-    records = prepared.data.train
-    indices = Order(len(records), prepared.settings.fit.batch_size, prepared.settings.seed).batches(0)[0]
-    batch = next(iter(Loader(records, app.collate, seed=prepared.settings.seed).fetch([indices])))
-    batch = to_device(batch, device, precision.parameter_dtype)
+    model = prepared.model.to(device=device, dtype=prepared.settings.precision.parameter_dtype)
+    batch = first_batch(app, prepared.settings, prepared.data.train, device)
     return Patient(model, batch, mean_loss(prepared.objective), prepared.settings)
