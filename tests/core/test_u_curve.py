@@ -1,4 +1,4 @@
-"""What the U-curve promises: its minimum is found between the points, and a side is named only beyond the uncertainty."""
+"""What the U-curve promises: the minimum is found between the points, a side is named only beyond the uncertainty."""
 
 import numpy as np
 import pytest
