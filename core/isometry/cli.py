@@ -29,10 +29,10 @@ import isometry
 from isometry.app import find_apps, load_app
 from isometry.choice import add_choice, chosen
 from isometry.table import print_rows
-from isometry.verbs import compare, doctor, sweep
+from isometry.verbs import compare, doctor, rate, sweep
 
 EXIT_BAD_INPUT = 2
-VERBS: tuple[Any, ...] = (doctor, compare, sweep)
+VERBS: tuple[Any, ...] = (doctor, rate, sweep, compare)
 """Modules of `isometry.verbs`; each adds its parser by `add(commands)`."""
 
 
