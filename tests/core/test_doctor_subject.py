@@ -1,6 +1,7 @@
 """The subject of an examination: held still bit for bit, its leaves found in whatever batch, its entry and gates."""
 
 import dataclasses
+import json
 import random
 from collections import namedtuple
 
@@ -299,3 +300,32 @@ def test_forces_by_an_inner_derivative_are_examined():
         found = measure_backward(subject)
         measure_forward(subject)
     assert found.weights[0].norm > 0
+
+
+def odd_nets():
+    tokens, x = torch.randint(0, 9, (5, 3)), torch.randn(8, 6)
+    yield "sparse gradients", nn.Sequential(nn.Embedding(9, 4, sparse=True), nn.Flatten(), nn.Linear(12, 1)), tokens
+    yield "a bag of embeddings", nn.Sequential(nn.EmbeddingBag(9, 4), nn.Linear(4, 1)), tokens
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)))
+    yield "compiled", scripted, x
+    yield "one record", nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 1)), x[:1]
+    yield "nothing but zeros", nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 1)), torch.zeros(8, 6)
+    yield "bfloat16", nn.Sequential(nn.Linear(6, 4), nn.GELU(), nn.Linear(4, 1)).bfloat16(), x.bfloat16()
+    yield "everything dropped", nn.Sequential(nn.Linear(6, 4), nn.Dropout(1.0), nn.Linear(4, 1)), x
+    weight_norm = nn.utils.parametrizations.weight_norm
+    yield "parametrised", nn.Sequential(weight_norm(nn.Linear(6, 4)), nn.PReLU(), nn.Linear(4, 1)), x
+    frozen = nn.Linear(6, 4).requires_grad_(False)
+    yield "frozen", nn.Sequential(frozen, nn.ReLU(), nn.Linear(4, 1)), x
+    yield "without records", nn.Sequential(nn.Conv1d(3, 4, 3), nn.ReLU(), nn.Conv1d(4, 1, 3)), torch.randn(3, 12)
+    transposed = nn.Sequential(nn.ConvTranspose2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3, padding="same"))
+    yield "transposed", transposed, torch.randn(2, 3, 6, 6)
+    grouped = nn.Conv2d(4, 8, 3, groups=2, padding=1, padding_mode="circular")
+    yield "grouped", nn.Sequential(grouped, nn.GroupNorm(2, 8), nn.Conv2d(8, 1, 3)), torch.randn(2, 4, 6, 6)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(("name", "model", "batch"), [pytest.param(*case, id=case[0]) for case in odd_nets()])
+def test_odd_networks_are_examined_without_an_exception(name, model, batch):
+    with Subject.of(model, batch, squared) as subject:
+        for record in (measure_forward(subject), measure_backward(subject), predict(subject)):
+            json.dumps(dataclasses.asdict(record))

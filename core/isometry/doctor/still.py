@@ -23,10 +23,11 @@ def held_still(model: nn.Module) -> Iterator[None]:
     Inside, no activation works in place: what a layer hands on stays as the layer made it.
     """
     tensors = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
-    buffers = [(module, dict(module._buffers)) for module in model.modules()]
+    python = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    buffers = [(module, dict(module._buffers)) for module in python]  # compiled ones cannot be replaced
     gradients = [(parameter, parameter.grad, parameter.requires_grad) for parameter in model.parameters()]
     modes = [(module, module.training) for module in model.modules()]
-    hooks = [(module, name, dict(getattr(module, name))) for module in model.modules() for name in _HOOKS]
+    hooks = [(module, name, dict(getattr(module, name))) for module in python for name in _HOOKS]
     in_place = [module for module in model.modules() if getattr(module, "inplace", False) is True]
     for parameter in model.parameters():
         parameter.grad = None

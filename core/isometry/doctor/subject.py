@@ -133,7 +133,7 @@ class Subject:
             started = time.perf_counter() if step == 1 else started  # the first one also makes AdamW's state
             found = torch.autograd.grad(self.run(watch=False).loss, parameters, allow_unused=True)
             for each, gradient in zip(copies, found, strict=True):
-                each.grad = gradient
+                each.grad = gradient.to_dense() if gradient is not None and gradient.is_sparse else gradient
             optimizer.step()
         return (time.perf_counter() - started) / n_steps
 
@@ -206,11 +206,12 @@ class Subject:
 
 
 def _is_layer(module: nn.Module) -> bool:
-    """Generated code inside a layer (e3nn's contractions) is no layer of its own."""
+    """Generated code inside a layer (e3nn's contractions) is no layer of its own; compiled code lets nobody look in."""
     has_own = any(True for _ in module.parameters(recurse=False))
     has_parts = any(True for _ in module.children())
-    is_generated = isinstance(module, torch.fx.GraphModule | torch.jit.ScriptModule)
-    return has_own or not (has_parts or is_generated)
+    if isinstance(module, torch.jit.ScriptModule):
+        return False
+    return has_own or not (has_parts or isinstance(module, torch.fx.GraphModule))
 
 
 def _note(notes: dict[str, Tensor], key: str, value: Any) -> None:
