@@ -34,7 +34,7 @@ def trained(optimizer_of, every, n_steps=12, accumulate=1, scaler=None, **option
     model = perceptron()
     optimizer = optimizer_of(model.parameters())
     logged = []
-    watch = Watch(model, optimizer, every, tell=lambda line: None, log=logged.append, **options)
+    watch = Watch(model, optimizer, every, tell=lambda line: None, log=logged.append, scaler=scaler, **options)
     scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
     for _ in range(n_steps):
         optimizer.zero_grad()
@@ -69,6 +69,7 @@ def test_a_watched_loop_is_the_same_loop(optimizer_of, accumulate):
 def test_gradients_are_told_unscaled(optimizer_of):
     scaled = trained(optimizer_of, 1, 1, scaler=torch.amp.GradScaler("cpu", init_scale=2.0**16))[2][0]
     plain = trained(optimizer_of, 1, 1)[2][0]
+    assert scaled["scale"] == 2.0**16
     assert scaled["gradient/0"] == pytest.approx(plain["gradient/0"], SAME_NUMBER)
 
 

@@ -18,7 +18,7 @@ from isometry.order import to_device
 from isometry.randomness import preserved_randomness
 
 try:
-    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments  # pyright: ignore[reportMissingImports]
 except ImportError as error:
     raise ImportError(
         "the callback for Trainer needs Transformers; run: pip install 'isometry[transformers]'"

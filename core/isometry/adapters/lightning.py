@@ -16,7 +16,7 @@ from isometry.adapters.telling import OnFatal, Tell, examined, tell_all, to_stde
 from isometry.doctor.health import Health, HealthRecord, Look
 
 try:
-    from lightning.pytorch import Callback, LightningModule, Trainer
+    from lightning.pytorch import Callback, LightningModule, Trainer  # pyright: ignore[reportMissingImports]
 except ImportError as error:
     raise ImportError("the Lightning callback needs Lightning; run: pip install 'isometry[lightning]'") from error
 

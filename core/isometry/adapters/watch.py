@@ -33,6 +33,7 @@ class Watch:
         every: steps between two looks, the first at step 1.
         tell: is handed each new finding as one line.
         log: is handed the numbers of each look, under flat names such as "gradient/encoder.0".
+        scaler: of the loss, where there is one: its scale is told, and a finding once it lifts nothing any more.
         on_fatal: "raise" ends the run with a ValueError at a fatal finding (numbers that are not finite).
     """
 
@@ -43,10 +44,11 @@ class Watch:
         every: int = 100,
         tell: Tell = to_stderr,
         log: NumbersListener | None = None,
+        scaler: torch.amp.GradScaler | None = None,
         on_fatal: OnFatal = "warn",
     ) -> None:
         self.health, self.tell, self.log = Health(model, every), tell, log
-        self.on_fatal: OnFatal = on_fatal
+        self.scaler, self.on_fatal = scaler, on_fatal
         self.step = 0
         """Steps taken since the watch began; set it to go on counting where an earlier run ended."""
         self.last: HealthRecord | None = None
@@ -93,7 +95,7 @@ class Watch:
             if not self._may_read:
                 look.gradients(only=_parameters_of(optimizer))
             look.updates()
-            self.last = look.record()
+            self.last = look.record(None if self.scaler is None else float(self.scaler.get_scale()))
             look.close()
             if self.log is not None:
                 self.log(self.last.scalars())

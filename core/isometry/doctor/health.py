@@ -122,8 +122,7 @@ class Health:
         """None, of a run that was not watched, changes nothing."""
         if state is None:
             return
-        device = next(self.network.parameters()).device
-        self._silent = {name: count.to(device) for name, count in state["silent"].items()}
+        self._silent = dict(state["silent"])
         self._values = dict(state["values"])
         self._last, self._told = ({(name, where) for name, where in state[key]} for key in ("last", "told"))
 
@@ -132,7 +131,7 @@ class Health:
         before = self._silent.get(name)
         if before is None or before.shape != is_silent.shape:
             before, self._values[name] = torch.zeros_like(is_silent, dtype=torch.int64), 0
-        self._silent[name] = (before + n_values) * is_silent
+        self._silent[name] = (before.to(is_silent.device) + n_values) * is_silent
         self._values[name] += n_values
         if self._values[name] < FEWEST_VALUES:
             return None
