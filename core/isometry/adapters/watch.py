@@ -48,7 +48,8 @@ class Watch:
         on_fatal: OnFatal = "warn",
     ) -> None:
         self.health, self.tell, self.log = Health(model, every), tell, log
-        self.scaler, self.on_fatal = scaler, on_fatal
+        self.scaler = scaler
+        self.on_fatal: OnFatal = on_fatal
         self.step = 0
         """Steps taken since the watch began; set it to go on counting where an earlier run ended."""
         self.last: HealthRecord | None = None
