@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from isometry.doctor.findings import Finding, by_severity
 
 if TYPE_CHECKING:
-    from isometry.doctor import Examination  # pyright: ignore[reportAttributeAccessIssue]
+    from isometry.doctor import Examination
 
 Tell = Callable[[str], None]
 OnFatal = Literal["warn", "raise"]
@@ -41,12 +41,12 @@ def examined(
 
     Raises ValueError at a fatal finding, where `on_fatal` says so.
     """
-    from isometry.doctor import examine  # pyright: ignore[reportAttributeAccessIssue]
+    from isometry.doctor import examine
 
     try:
         examination = examine(model, batch, loss)
     except (ValueError, TypeError, RuntimeError) as error:  # a watcher does not end a run that it does not understand
         tell(f"doctor: the network was not examined: {error}")
         return None
-    tell_all(examination.findings, tell, on_fatal, "before training")
+    tell_all(list(examination.findings), tell, on_fatal, "before training")
     return examination
