@@ -23,12 +23,12 @@ from isometry.doctor.single import SingleForHalf, half, half_in_single
 from isometry.doctor.subject import Seen, Subject
 
 LARGEST = 65520.0  # rounds to infinity
-LARGEST_FLOAT = 3.4028234e38  # of fp32, in which everything is looked at
 FLUSHED_EXPONENT = -25  # 2^-25 and what is smaller round to 0
 SMALLEST_NORMAL = 2.0**-14
 MOST_FLUSHED = 0.01  # of the gradient entries that count, per layer; below it a loss scale is enough
 ROUNDING = -11  # exponent of fp16's rounding unit: beside entries of size 1, those below 2^-11 are noise at any scale
 HEADROOM = 8.0  # of the start scale to the largest that is allowed: gradients grow in the first steps
+SAMPLE = 4096  # entries of a gradient whose exponents are looked at
 BOUNDS = (2.0**-24, 2.0**40)  # of loss scales
 
 _LOWEST, _N_EXPONENTS = -160, 320  # every exponent of fp32
@@ -118,20 +118,22 @@ class Spread(NamedTuple):
     n_nonzero: int
     largest: float
     counts: Tensor
-    """[_N_EXPONENTS] nonzero entries by binary exponent: in (2^(e-1), 2^e], from `_LOWEST` on."""
+    """[_N_EXPONENTS] nonzero entries by binary exponent: in (2^(e-1), 2^e], from `_LOWEST` on; of a large gradient
+    estimated from some of them."""
 
     @classmethod
     def of(cls, gradient: Tensor) -> Spread:
         sizes = _real(gradient).abs().flatten()
-        if not sizes.numel():
-            return cls(0, 0, 0.0, torch.zeros(_N_EXPONENTS, dtype=torch.long))
-        n_nonzero, largest = int(sizes.count_nonzero()), float(sizes.max())
-        if not math.isfinite(largest):
-            return cls(sizes.numel(), n_nonzero, largest, torch.zeros(_N_EXPONENTS, dtype=torch.long))
+        n_nonzero, largest = int(sizes.count_nonzero()), float(sizes.max()) if sizes.numel() else 0.0
+        if n_nonzero == 0 or not math.isfinite(largest):
+            return cls(sizes.numel(), n_nonzero, largest, torch.zeros(_N_EXPONENTS))
+        drawn = sizes[:: (sizes.numel() // SAMPLE) | 1]  # an odd stride visits every column of a matrix
+        drawn = drawn[drawn > 0] if n_nonzero < sizes.numel() else drawn
+        if not drawn.numel():
+            drawn = sizes[sizes > 0]
         # A power of 2 belongs to the smaller exponent, because 2^-25 itself is flushed.
-        exponents = torch.frexp(sizes.mul_(1 - 2.0**-20)).exponent.sub_(_LOWEST)
-        counts = torch.bincount(exponents, minlength=_N_EXPONENTS).cpu()
-        counts[-_LOWEST] -= sizes.numel() - n_nonzero  # the exponent that torch gives to 0
+        exponents = torch.frexp(drawn * (1 - 2.0**-20)).exponent.sub_(_LOWEST)
+        counts = torch.bincount(exponents, minlength=_N_EXPONENTS).cpu() * (n_nonzero / drawn.numel())
         return cls(sizes.numel(), n_nonzero, largest, counts)
 
     def __add__(self, other: Spread) -> Spread:  # type: ignore[override]
@@ -218,12 +220,10 @@ def _share(gradient: Tensor | None, exact: Spread, is_half: bool) -> HalfShare:
     if gradient is None:
         return HalfShare(1.0 if exact.n_nonzero else 0.0, 0.0, 0.0)
     sizes, n_nonzero = _real(gradient).abs(), max(exact.n_nonzero, 1)
-    n_small = (sizes < SMALLEST_NORMAL).sum() if is_half else sizes.numel() - sizes.count_nonzero()
-    counts = torch.stack([sizes.count_nonzero(), n_small, (sizes <= LARGEST_FLOAT).sum()]).tolist()
-    n_kept, n_small, n_finite = counts
-    n_zero = sizes.numel() - n_kept
-    flushed = max(exact.n_nonzero - n_kept, 0) / n_nonzero
-    return HalfShare(flushed, min((n_small - n_zero) / n_nonzero, 1.0), 1 - n_finite / max(sizes.numel(), 1))
+    n_kept = int(sizes.count_nonzero())
+    n_small = int((sizes < SMALLEST_NORMAL).sum()) - (sizes.numel() - n_kept) if is_half else 0
+    overflowed = 0.0 if math.isfinite(float(sizes.sum())) else 1 - float(sizes.isfinite().float().mean())
+    return HalfShare(max(exact.n_nonzero - n_kept, 0) / n_nonzero, min(n_small / n_nonzero, 1.0), overflowed)
 
 
 def _halves(subject: Subject, seen: Seen, rounded: set[int]) -> set[Key]:

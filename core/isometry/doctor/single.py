@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
 
 _ATEN = torch.ops.aten
 _PRODUCTS = {
@@ -105,13 +104,17 @@ def _without_mkldnn(is_wanted: bool) -> Iterator[None]:
 
 
 def _in_single(func: Any, args: Any, kwargs: Any) -> Any:
-    result = func(*tree_map(_single, args), **tree_map(_single, kwargs))
-    return tree_map(_half, result)
+    result = func(*(_single(value) for value in args), **{name: _single(value) for name, value in kwargs.items()})
+    return _half(result)
 
 
 def _single(value: Any) -> Any:
-    return value.float() if isinstance(value, Tensor) and value.dtype is torch.float16 else value
+    if isinstance(value, Tensor):
+        return value.float() if value.dtype is torch.float16 else value
+    return [_single(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _half(value: Any) -> Any:
-    return value.half() if isinstance(value, Tensor) and value.dtype is torch.float32 else value
+    if isinstance(value, Tensor):
+        return value.half() if value.dtype is torch.float32 else value
+    return type(value)(_half(part) for part in value) if isinstance(value, list | tuple) else value
