@@ -129,7 +129,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 class Convolutional(nn.Module):
     """20 convolutions of 3 × 3, with or without batch normalisation, to a mean over the image."""
 
-    def __init__(self, has_norms: bool, channels: int = 24, depth: int = 20) -> None:
+    def __init__(self, has_norms: bool, channels: int = 16, depth: int = 20) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for n_in in [1, *[channels] * (depth - 1)]:
@@ -145,7 +145,7 @@ class Convolutional(nn.Module):
 class Attentive(nn.Module):
     """A torch Transformer encoder over 8 tokens of 8 numbers."""
 
-    def __init__(self, norm_first: bool, n_layers: int = 12, width: int = 48) -> None:
+    def __init__(self, norm_first: bool, n_layers: int = 8, width: int = 48) -> None:
         super().__init__()
         layer = nn.TransformerEncoderLayer(width, 4, 2 * width, 0.0, batch_first=True, norm_first=norm_first)
         self.entry = nn.Linear(8, width)
@@ -225,7 +225,7 @@ class Outcome(NamedTuple):
         return self.loss < 0.8 * math.log(N_CLASSES)
 
 
-def train(net: Net, n_steps: int = 200, rates: tuple[float, ...] = (0.3, 0.1, 0.01, 0.001), seed: int = 0) -> Outcome:
+def train(net: Net, n_steps: int = 200, rates: tuple[float, ...] = (0.1, 0.01, 0.001), seed: int = 0) -> Outcome:
     """Plain SGD with momentum 0.9 and gradients clipped at norm 1, at several rates; the best of them."""
     return min((train_at(net, rate, n_steps, seed) for rate in rates), key=lambda outcome: outcome.loss)
 

@@ -25,7 +25,7 @@ REMEDIES: tuple[Remedy, ...] = ("orthogonal", "critical", "lsuv")
 
 WHAT = {
     "orthogonal": "orthogonal weights under the activation's matched gain",
-    "critical": "normal weights and biases at the edge of chaos",
+    "critical": "weights and biases at the edge of chaos",
     "lsuv": "orthogonal weights, each layer scaled to unit spread on this batch (LSUV)",
     "residual scale": "residual branches scaled by 1/√L",
 }
@@ -46,12 +46,30 @@ def apply(remedy: Remedy, model: nn.Module, batch: Any, loss: Callable[[nn.Modul
     activation = main_activation(model)
     with preserved_randomness():
         seed_everything(seed)
-        if remedy == "critical":
+        if remedy == "critical" and activation == "sigmoid":
+            _centre_sigmoids(model)
+        elif remedy == "critical":
             initialise(model, activation, method="critical", first="linear")
         else:
             initialise(model, activation, method="orthogonal", first="linear")
         if remedy == "lsuv":
             lsuv(model, batch, forward=loss)
+
+
+def _centre_sigmoids(model: nn.Module) -> None:
+    """Orthogonal weights times 4 and biases -½ W·1: since σ(z) = ½ + ½ tanh(z/2), that is an orthogonal tanh net.
+
+    Without the biases a sigmoid's mean of ½ drowns the signal, and no weights alone are critical.
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    initialise(model, "linear", method="orthogonal")
+    with torch.no_grad():
+        for layer in layers[:1]:
+            layer.weight.mul_(2.0)
+        for layer in layers[1:]:
+            layer.weight.mul_(4.0)
+            if layer.bias is not None:
+                layer.bias.copy_(-0.5 * layer.weight.sum(1))
 
 
 def main_activation(model: nn.Module) -> str:

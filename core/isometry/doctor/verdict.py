@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from isometry.doctor.findings import Finding, Severity
+from isometry.doctor.forward import ForwardRow
 from isometry.doctor.half import Half
 from isometry.doctor.recurrence import Recurrence
 from isometry.doctor.symmetries import symmetry_findings
@@ -122,9 +123,7 @@ def _inputs(found: Examination) -> Iterator[Finding]:
     forward = found.forward
     if forward is None or forward.entry_correlation is None or forward.entry_correlation > APART:
         return
-    row = next((r for r in reversed(forward.rows) if r.has_weight and r.correlation is not None), None)
-    before = next((r for r in reversed(forward.rows) if r.correlation is not None and r is not row), row)
-    last = row if row is not None else before
+    last = _last_hidden(forward.rows)
     if last is None or last.correlation is None or last.correlation < MERGED:
         return
     yield Finding(
@@ -139,8 +138,16 @@ def _inputs(found: Examination) -> Iterator[Finding]:
     )
 
 
+def _last_hidden(rows: Sequence[ForwardRow]) -> ForwardRow | None:
+    """What the read-out sees: two numbers that it hands back itself may be alike by chance."""
+    places = [place for place, row in enumerate(rows) if row.has_weight]
+    before = rows[: places[-1]] if len(places) > 1 else []
+    return next((row for row in reversed(before) if row.correlation is not None), None)
+
+
 def _units(found: Examination) -> Iterator[Finding]:
-    rows = found.forward.rows if found.forward else []
+    closed = {name.rpartition(".")[0] for name in found.closed}
+    rows = [row for row in found.forward.rows if row.name not in closed] if found.forward else []
     dead = [(max(row.dead, row.dead_in or 0.0), row) for row in rows if row.kind != "Dropout"]
     dead = [(share, row) for share, row in dead if share > MANY_DEAD]
     if dead:
