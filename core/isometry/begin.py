@@ -36,7 +36,7 @@ def begin(app: App, settings: Any, records: Records, model: nn.Module, device: t
 
 def first_batch(app: App, settings: Any, records: Records, device: torch.device) -> Any:
     """The batch with which training begins."""
-    indices = Order(len(records), settings.fit.batch_size, settings.seed).batches(0)[0]
+    indices = Order.of(records, settings.fit.batch_size, settings.fit.tokens, settings.seed).batches(0)[0]
     batch = next(iter(Loader(records, app.collate, seed=settings.seed).fetch([indices])))
     return to_device(batch, device, settings.precision.parameter_dtype)
 

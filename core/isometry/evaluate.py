@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from isometry.fleet import Fleet
+from isometry.lengths import in_batches
 from isometry.objective import Objective
 from isometry.order import Loader, Records, to_device
 from isometry.precision import Precision
@@ -23,6 +24,7 @@ def evaluate(
     collate: Callable[[list[Any]], Any],
     *,
     batch_size: int,
+    tokens: int | None = None,
     precision: Precision,
     fleet: Fleet,
     loader: Loader | None = None,
@@ -32,6 +34,7 @@ def evaluate(
 
     Args:
         model: on `fleet.device`; left in the mode (training or evaluation) in which it came.
+        tokens: padded positions of a batch, in place of `batch_size`, for records that know their length.
         loader: of these records, where one with worker processes is kept for many evaluations.
         keep_going: called between batches; may raise to abandon the evaluation.
 
@@ -43,8 +46,8 @@ def evaluate(
     was_training = model.training
     model.eval()
     loader = loader or Loader(records, collate)
-    indices = _own_indices(len(records), fleet)
-    batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+    batches = in_batches(records, _own_indices(len(records), fleet), batch_size, tokens)
+    indices = np.concatenate(batches)
     pieces: list[dict[str, np.ndarray]] = []
     try:
         with preserved_randomness(), torch.no_grad(), precision.autocast():

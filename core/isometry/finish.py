@@ -57,7 +57,13 @@ def _calibrate(best: Loaded, fit: Fit, data: Data, tell: Listeners) -> tuple[Loa
     if data.valid is None or len(data.valid) == 0:
         tell.note("not calibrated: there is no validation set")
         return best, {}
-    options: Any = {"batch_size": best.settings.fit.batch_size, "precision": best.precision, "fleet": fleet}
+    of = best.settings.fit
+    options: Any = {
+        "batch_size": of.batch_size,
+        "tokens": of.tokens,
+        "precision": best.precision,
+        "fleet": fleet,
+    }
     said = what_heads_say(best.model, classes, data.valid, best.app.collate, **options)
     found = {head: calibrated(labelled) for head, labelled in said.items()} if fleet.is_lead else {}
     heads: dict[str, Calibrated] = fleet.broadcast(found)

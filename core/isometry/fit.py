@@ -58,7 +58,7 @@ class Fit:
         decay = task.fit.average
         self.average = Average(self.model, decay) if decay is not None else None
         self.guard = Guard(task.guard)
-        self.order = Order(len(task.train), task.fit.batch_size, task.seed)
+        self.order = Order.of(task.train, task.fit.batch_size, task.fit.tokens, task.seed)
         self.curriculum = Curriculum(task.fit.curriculum, task.fit.epochs)
         self.curriculum.check(task.train, self.model)
         options = {"n_workers": task.fit.workers, "pin": task.fleet.device.type == "cuda"}
@@ -167,6 +167,7 @@ class Fit:
                 records,
                 self.task.collate,
                 batch_size=self.task.fit.batch_size,
+                tokens=self.task.fit.tokens,
                 precision=self.precision,
                 fleet=self.fleet,
                 loader=loader,

@@ -13,6 +13,7 @@ from torch import nn
 
 from isometry.calibrate import Calibration, Fitted, Temperature, calibration_at, fit_temperature
 from isometry.fleet import Fleet
+from isometry.lengths import in_batches
 from isometry.objective import Labelled, Objective
 from isometry.order import Loader, Records, to_device
 from isometry.precision import Precision, PrecisionSettings
@@ -110,12 +111,12 @@ def what_heads_say(
     collate: Callable[[list[Any]], Any],
     *,
     batch_size: int,
+    tokens: int | None = None,
     precision: Precision,
     fleet: Fleet,
 ) -> dict[str, Said]:
     """Logits and known labels of a whole data set, of each head; every process measures its share and gets all."""
-    mine = np.arange(fleet.rank, len(records), fleet.world)
-    batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+    batches = in_batches(records, np.arange(fleet.rank, len(records), fleet.world), batch_size, tokens)
     pieces: dict[str, list[Said]] = {}
     for said in _batches(model, classes, Loader(records, collate).fetch(batches), precision):
         for head, (logits, labels) in said.items():

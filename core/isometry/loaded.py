@@ -62,6 +62,7 @@ def scored(
         records,
         loaded.app.collate,
         batch_size=loaded.settings.fit.batch_size,
+        tokens=loaded.settings.fit.tokens,
         precision=loaded.precision,
         fleet=fleet or Fleet(0, 1, loaded.precision.device, FleetSettings().shard),
     )

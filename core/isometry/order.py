@@ -9,19 +9,21 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from isometry.curriculum import Curriculum, draws_by_level
+from isometry.lengths import length_classes, lengths_of
 
 
 class Records(Protocol):
     """A data set: a length and a pure lookup.
 
-    `draw(index, rng)` may be offered for randomised training samples, or `draw(index, rng, level)` for a curriculum.
+    `draw(index, rng)` may be offered for randomised training samples, or `draw(index, rng, level)` for a curriculum;
+    `length(index)`, a record's number of positions, for batches of similar length.
     """
 
     def __len__(self) -> int: ...
@@ -36,22 +38,39 @@ class Order:
         n_records: size of the training set.
         batch_size: records of one optimizer step, over all processes and micro-batches together.
         seed: of the permutations.
+        lengths: [n_records] positions of each record, if batches are to hold records of similar length.
+        tokens: padded positions of one batch, which then counts in place of `batch_size`.
 
     One epoch has ceil(n_records / batch_size) batches; the last may be smaller and every record comes exactly once.
+    With `tokens` it has as many for each class of similar length, see `isometry.lengths`; batches of all classes come
+    mixed.
     """
 
-    def __init__(self, n_records: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, n_records: int, batch_size: int, seed: int, lengths: np.ndarray | None = None, tokens: int | None = None
+    ) -> None:
         if n_records < 1:
             raise ValueError("the training set has 0 records; training needs at least one")
         self.n_records, self.batch_size, self.seed = n_records, batch_size, seed
+        self.classes = length_classes(lengths, tokens) if lengths is not None and tokens is not None else None
+
+    @classmethod
+    def of(cls, records: Records, batch_size: int, tokens: int | None, seed: int) -> Self:
+        """The order of a data set. Raises ValueError if `tokens` is set, but the data set knows no lengths."""
+        return cls(len(records), batch_size, seed, None if tokens is None else lengths_of(records), tokens)
 
     @property
     def n_batches(self) -> int:
+        if self.classes is not None:
+            return sum(members.n_batches for members in self.classes)
         return math.ceil(self.n_records / self.batch_size)
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         """The record numbers of each batch of an epoch, from a counter-based generator keyed by (seed, epoch)."""
         generator = np.random.Generator(np.random.Philox(key=[self.seed % 2**64, epoch]))
+        if self.classes is not None:
+            dealt = [batch for members in self.classes for batch in members.dealt(generator)]
+            return [dealt[place] for place in generator.permutation(len(dealt))]
         shuffled = generator.permutation(self.n_records)
         return [shuffled[start : start + self.batch_size] for start in range(0, self.n_records, self.batch_size)]
 

@@ -187,6 +187,7 @@ def train_scores(app: App, run: Path, settings: Any) -> dict[str, float]:
         _AsTheyAre(app.data(loaded.settings).train),
         app.collate,
         batch_size=settings.fit.batch_size,
+        tokens=settings.fit.tokens,
         precision=loaded.precision,
         fleet=Fleet(0, 1, loaded.precision.device, "ddp"),
     )
@@ -198,6 +199,8 @@ class _AsTheyAre:
 
     def __init__(self, records: Records) -> None:
         self.records = records
+        if hasattr(records, "length"):
+            self.length = records.length  # type: ignore[attr-defined]
 
     def __len__(self) -> int:
         return len(self.records)

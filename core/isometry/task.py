@@ -26,6 +26,9 @@ class FitSettings(Settings):
     """Passes over the training set."""
     batch_size: PositiveInt = 32
     """Records of one optimizer step, over all processes and micro-batches together."""
+    tokens: PositiveInt | None = None
+    """Padded positions of one optimizer step in place of batch_size, for apps whose records have lengths: batches of
+    similar length, many short or few long ones. None: batch_size counts."""
     accumulate: PositiveInt = 1
     """Micro-batches a process makes of its share of a batch, to save memory; the step stays the same."""
     workers: NonNegativeInt = 0
