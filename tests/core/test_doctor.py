@@ -401,3 +401,19 @@ def test_a_run_can_begin_as_the_doctor_says(tmp_path, capsys):
         assert any("begin" in note for note in notes) == (how != "own")
     assert all(math.isfinite(score) for score in scores.values())
     assert scores["doctor"] < 0.7 * scores["own"]
+
+
+def test_an_attack_is_told_with_flips_for_classifiers_and_the_loss_for_all(capsys):
+    for app, columns in (("moons", {"epsilon", "loss", "flipped: moon"}), ("wave", {"epsilon", "loss"})):
+        assert main(["doctor", app, "--attack", "0.1", "0.3", "--json"]) == 0
+        attack = json.loads(capsys.readouterr().out)["attack"]
+        assert [row["epsilon"] for row in attack["rows"]] == [0.0, 0.1, 0.3]
+        assert set(attack["rows"][0]) == columns
+        losses = [row["loss"] for row in attack["rows"]]
+        assert losses == sorted(losses)
+        assert losses[0] < losses[2]
+
+
+def test_an_app_that_reads_whole_numbers_alone_cannot_be_attacked(capsys):
+    assert main(["doctor", "crystal", "--attack", "0.1"]) == 1
+    assert "nothing to attack" in capsys.readouterr().err

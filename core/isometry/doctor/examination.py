@@ -10,9 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from isometry.doctor.backward import Backward, measure_backward
@@ -112,6 +114,7 @@ def examine(
     """
     from isometry.doctor.verdict import findings_of
 
+    _load_derivatives()
     with Subject.of(model, batch, loss, seed) as subject:
         attempt = _Attempts(measures)
         measured = {
@@ -136,6 +139,13 @@ def examine(
             **measured,
         )
     return Examination(**{**vars(found), "findings": tuple(by_severity(findings_of(found, rate)))})
+
+
+@cache
+def _load_derivatives() -> None:
+    """torch loads its rules of forward-mode differentiation at their first use, which takes seconds once."""
+    x = torch.ones(2)
+    torch.func.jvp(torch.tanh, (x,), (x,))
 
 
 class _Attempts:

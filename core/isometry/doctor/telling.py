@@ -161,6 +161,15 @@ def show_treatment(treatment: Treatment, console: Console, app: str) -> None:
     console.print(f"To train so: isometry train {app} … --initialise doctor")
 
 
+def show_attack(attacked: dict[str, Any], console: Console) -> None:
+    """The loss and the flipped decisions for each strength of the attack."""
+    console.print()
+    _show_rows(attacked["rows"], console)
+    bound = attacked["lipschitz_bound"]
+    why = attacked.get("no_bound_because")
+    console.print(f"certified slope: at most {number(bound)}" if why is None else f"no certified slope: {why}")
+
+
 def _was(found: Examination) -> dict[str, Any]:
     severities = [finding.severity for finding in found.findings if finding.fix]
     return {

@@ -32,7 +32,7 @@ def examine_app(app: App, settings: Any, checkpoint: str | None = None) -> Exami
         checkpoint: a run or checkpoint whose weights to examine, as `isometry predict` takes it; its own settings then
             count, and not `settings`. None: fresh weights.
     """
-    with _visited(app, settings, checkpoint) as patient:
+    with visited(app, settings, checkpoint) as patient:
         optim = patient.settings.optim
         is_plain = optim.name == "sgd" and not getattr(optim, "momentum", 0.0)
         return examine(
@@ -47,13 +47,13 @@ def examine_app(app: App, settings: Any, checkpoint: str | None = None) -> Exami
 
 def treat_app(app: App, settings: Any) -> Treatment:
     """Try the safe remedies on an app's fresh network."""
-    with _visited(app, settings) as patient:
+    with visited(app, settings) as patient:
         symmetries = app.symmetries(patient.settings)
         return treat(patient.model, patient.batch, patient.loss, symmetries=symmetries, seed=patient.settings.seed)
 
 
 @contextmanager
-def _visited(app: App, settings: Any, checkpoint: str | None = None) -> Iterator[Patient]:
+def visited(app: App, settings: Any, checkpoint: str | None = None) -> Iterator[Patient]:
     """The threads that the settings ask for hold for the visit alone."""
     threads = torch.get_num_threads()
     try:

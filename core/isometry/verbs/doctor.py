@@ -21,6 +21,13 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "--run", dest="checkpoint", metavar="RUN", help="examine the weights of this run or checkpoint, not fresh ones"
     )
     parser.add_argument("--fix", action="store_true", help="try the safe remedies; show before and after")
+    parser.add_argument(
+        "--attack",
+        type=float,
+        nargs="+",
+        metavar="EPSILON",
+        help="also move every number of the input by EPSILON to where the loss rises (fast gradient sign)",
+    )
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots per layer")
     parser.set_defaults(run=_run)
     return parser
@@ -43,25 +50,32 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         treatment, after = None, examine_app(app, settings, options.checkpoint)
     if options.html is not None:
         after.write_html(options.html)
-    _tell(after, treatment, app.name, options)
+    attacked = None
+    if options.attack:
+        from isometry.doctor.attacked import attack_app
+
+        attacked = attack_app(app, settings, options.checkpoint, options.attack)
+    _tell(after, treatment, attacked, app.name, options)
     return EXIT_FATAL if after.verdict == "fatal" else 0
 
 
-def _tell(after: Any, treatment: Any, app: str, options: argparse.Namespace) -> None:
+def _tell(after: Any, treatment: Any, attacked: dict[str, Any] | None, app: str, options: argparse.Namespace) -> None:
     if options.json:
         from isometry.story import as_json
 
         told = after.as_dict() if treatment is None else treatment.as_dict()
-        print(as_json(told))
+        print(as_json(told if attacked is None else {**told, "attack": attacked}))
         return
     from rich.console import Console
 
-    from isometry.doctor.telling import show, show_treatment
+    from isometry.doctor.telling import show, show_attack, show_treatment
 
     console = Console(soft_wrap=False)
     if treatment is None:
         show(after, console)
     else:
         show_treatment(treatment, console, app)
+    if attacked is not None:
+        show_attack(attacked, console)
     if options.html is not None:
         print(f"written: {options.html}")
