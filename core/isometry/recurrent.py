@@ -96,6 +96,17 @@ class Recurrent(nn.Module):
         out, _ = self._read(x.masked_fill(is_padding, 0), lengths, None)
         return out.masked_fill(is_padding, 0)
 
+    def read_in_chunks(self, x: Tensor, size: int) -> Tensor:
+        """`forward` of unpadded sequences, `size` steps at a time, in both directions.
+
+        Each net hands its state from chunk to chunk, so nothing is approximated; beyond a layer's input and output it
+        takes the memory of one chunk. For very long sequences, without gradients.
+        """
+        self._check(x, None)
+        if size < 1:
+            raise ValueError(f"chunks of {size} steps; expected at least 1")
+        return self._read(x, None, None, size)[0]
+
     def advance(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Reads on from a state: chunk by chunk the same as all at once, in the memory of one chunk.
 
@@ -107,12 +118,14 @@ class Recurrent(nn.Module):
         self._check(x, None)
         return self._read(x, None, state)
 
-    def _read(self, x: Tensor, lengths: Tensor | None, state: State | None) -> tuple[Tensor, State]:
+    def _read(
+        self, x: Tensor, lengths: Tensor | None, state: State | None, size: int | None = None
+    ) -> tuple[Tensor, State]:
         ends: State = []
         with _fitting_kernels(x, *self.parameters()):
             x = self.entry(x)
             for i, layer in enumerate(self.layers):
-                x, end = layer(x, lengths, None if state is None else state[i])
+                x, end = layer(x, lengths, None if state is None else state[i], size)
                 ends.append(end)
         return x, ends
 
@@ -147,11 +160,17 @@ class _Layer(nn.Module):
         self.backward_net = NETS[kind](n_in, width, batch_first=True) if is_bidirectional else None
         self.scale, self.dropout = scale, dropout
 
-    def forward(self, x: Tensor, lengths: Tensor | None, state: Tensor | tuple[Tensor, Tensor] | None):
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Tensor | None,
+        state: Tensor | tuple[Tensor, Tensor] | None,
+        size: int | None = None,
+    ):
         read = self._dropped(self.norm(x))
-        out, state = self.onward(read, state)
+        out, state = _run(self.onward, read, state, size)
         if self.backward_net is not None:
-            turned, _ = self.backward_net(turned_round(read, lengths))
+            turned, _ = _run(self.backward_net, turned_round(read, lengths), None, size)
             out = torch.cat([out, turned_round(turned, lengths)], -1)
         return (out if self.scale is None else x + self.scale * out), state
 
@@ -159,6 +178,17 @@ class _Layer(nn.Module):
         if self.dropout == 0 or not self.training:
             return x
         return x * functional.dropout(torch.ones_like(x[:, :1]), self.dropout)
+
+
+def _run(net: nn.Module, x: Tensor, state: Any, size: int | None) -> tuple[Tensor, Any]:
+    """At once, or `size` steps at a time."""
+    if size is None or size >= x.shape[1]:
+        return net(x, state)
+    outs = []
+    for chunk in x.split(size, 1):
+        out, state = net(chunk, state)
+        outs.append(out)
+    return torch.cat(outs, 1), state
 
 
 def turned_round(x: Tensor, lengths: Tensor | None = None) -> Tensor:

@@ -142,3 +142,15 @@ def test_wrong_requests_are_refused_in_one_line(wrong, message):
     with pytest.raises(ValueError, match=message) as caught:
         wrong()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "is_bidirectional"), [*product(KINDS, [False, True])])
+@pytest.mark.parametrize("size", [1, 4, 9, 100])
+def test_chunks_of_a_whole_sequence_change_nothing_in_either_direction(kind, is_bidirectional, size):
+    net, x = made(kind, is_bidirectional=is_bidirectional, is_normed=True, is_residual=True), sequences()
+    torch.testing.assert_close(net.read_in_chunks(x, size), net(x), **EXACT)
+
+
+def test_chunks_of_no_steps_are_refused():
+    with pytest.raises(ValueError, match="chunks of 0 steps"):
+        made().read_in_chunks(sequences(), 0)
