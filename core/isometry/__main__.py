@@ -1,8 +1,6 @@
 """`python -m isometry` is the command `isometry`; torchrun starts it this way."""
 
-import sys
-
-from isometry.cli import main
+from isometry.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

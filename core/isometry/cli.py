@@ -62,7 +62,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def script(app: str) -> None:
     """What `python apps/isometry_<app>/train.py [flags]` does: the same as `isometry train <app> [flags]`."""
-    sys.exit(main(["train", app, *sys.argv[1:]]))
+    run(["train", app, *sys.argv[1:]])
+
+
+def run(arguments: Sequence[str] | None = None) -> NoReturn:
+    """`main` as a process of its own, which ends with its exit code."""
+    code = main(arguments)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # Python is not taken down: a thread of the process group that lets go of its last exchange just then would
+        # abort the process, and the others with it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 class _Parser(argparse.ArgumentParser):
