@@ -22,8 +22,9 @@ help:  ## list the targets and the variables
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 	@echo 'Variables: VENV=$(VENV)  TORCH="$(TORCH)" (or TORCH=existing)  PYTHON=python3.11  RUN=$(RUN)  PRESET=$(PRESET)'
 
-demo: $(STAMP)  ## train the crystal app on the embedded data, evaluate it, predict a structure
+demo: $(STAMP)  ## examine and train the crystal app on the embedded data, evaluate it, predict a structure
 	@if [ -f '$(RUN)/settings.json' ]; then rm -rf '$(RUN)'; fi  # an earlier demo; anything else is left alone
+	$(BIN)/isometry doctor crystal --preset $(PRESET)
 	$(BIN)/isometry train crystal --preset $(PRESET) --out '$(RUN)'
 	$(BIN)/isometry evaluate crystal '$(RUN)'
 	$(BIN)/isometry predict crystal '$(RUN)' examples/silicon.extxyz --out '$(RUN)/predictions.csv'

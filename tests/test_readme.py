@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 from isometry import cli
 from isometry.app import find_apps, load_app
+from isometry.choice import chosen
 from isometry.settings import merged, validated
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,9 +74,9 @@ def settings_of(arguments: list[str]) -> None:
     options, rest = cli._parser().parse_known_args(arguments)
     if getattr(options, "app", None) is not None:
         assert options.app in find_apps()
-    if options.command == "train" and not options.help:
+    if getattr(options, "takes_settings", False) and not options.help:
         options.config = None  # checked as a TOML block of its own
-        cli._settings(load_app(options.app), options, rest)
+        chosen(options, rest)
     else:
         assert rest == []
 
