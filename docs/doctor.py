@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from isometry.doctor import Examination, Treatment, examine, treat
 from isometry.doctor.verdict import log_gain
-from nets import DEEP_NETS, OTHER_NETS, Net, Outcome, cross_entropy, train
+from nets import DEEP_NETS, HELD_OUT_NETS, OTHER_NETS, Net, Outcome, cross_entropy, train
 
 PAGE = Path(__file__).with_suffix(".md")
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
@@ -99,9 +99,11 @@ def rescues(rows: list[Rescue]) -> Iterator[str]:
 def tables() -> Iterator[str]:
     deep = [Case(net, examined(net), train(net)) for net in DEEP_NETS]
     other = [Case(net, examined(net), train(net)) for net in OTHER_NETS]
-    lost = [rescued(case) for case in deep + other if not case.fate.learns]
+    held_out = [Case(net, examined(net), train(net)) for net in HELD_OUT_NETS]
+    lost = [rescued(case) for case in deep + other + held_out if not case.fate.learns]
     yield from ("## Fifty layers", "", *confusion(deep), "", *verdicts(deep), "")
     yield from ("## Other architectures", "", *confusion(other), "", *verdicts(other), "")
+    yield from ("## Held out", "", *confusion(held_out), "", *verdicts(held_out), "")
     n_rescued = sum(row.after.learns for row in lost)
     yield from (f"## Remedies: {n_rescued} of {len(lost)} nets rescued", "", *rescues(lost))
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 from isometry.blocks import Residual, residual_scale
-from isometry.initialise import initialise
+from isometry.initialise import gain, initialise
 from torch import Tensor, nn
 
 DEPTH, WIDTH, N_INPUTS, N_CLASSES, N_RECORDS = 50, 128, 64, 10, 128
@@ -36,6 +36,17 @@ def classes_in_images() -> tuple[Tensor, Tensor]:
     return x.view(N_RECORDS, 1, 8, 8), labels
 
 
+def gratings() -> tuple[Tensor, Tensor]:
+    """Noisy stripes on 8 × 8 pixels [128, 64]; the class is their direction, one of ten, the phase is random."""
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.randint(0, N_CLASSES, (N_RECORDS,), generator=generator)
+    angle, phase = math.pi * labels / N_CLASSES, 2 * math.pi * torch.rand(N_RECORDS, generator=generator)
+    row, column = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
+    way = torch.cos(angle)[:, None, None] * column + torch.sin(angle)[:, None, None] * row
+    x = torch.sin(1.2 * way + phase[:, None, None]) + 0.3 * torch.randn(N_RECORDS, 8, 8, generator=generator)
+    return (x / x.square().mean().sqrt()).flatten(1), labels
+
+
 def classes_in_time() -> tuple[Tensor, Tensor]:
     """The class is told in the first steps of a sequence [64, 64, 8]; noise follows."""
     generator = torch.Generator().manual_seed(2)
@@ -58,11 +69,13 @@ class Branch(nn.Module):
         return self.linear(self.activation(x))
 
 
-def plain(activation: Callable[[], nn.Module], begin: Callable[[nn.Linear], None]) -> Callable[[], nn.Module]:
-    """50 linear layers with an activation after each but the last."""
+def plain(
+    activation: Callable[[], nn.Module], begin: Callable[[nn.Linear], None], depth: int = DEPTH
+) -> Callable[[], nn.Module]:
+    """Linear layers with an activation after each but the last."""
 
     def make() -> nn.Module:
-        widths = [N_INPUTS, *[WIDTH] * (DEPTH - 1)]
+        widths = [N_INPUTS, *[WIDTH] * (depth - 1)]
         layers = [part for n, m in pairwise(widths) for part in (nn.Linear(n, m), activation())]
         return begun(nn.Sequential(*layers, nn.Linear(WIDTH, N_CLASSES)), begin)
 
@@ -70,12 +83,12 @@ def plain(activation: Callable[[], nn.Module], begin: Callable[[nn.Linear], None
 
 
 def residual(
-    activation: Callable[[], nn.Module], begin: Callable[[nn.Linear], None], scale: float
+    activation: Callable[[], nn.Module], begin: Callable[[nn.Linear], None], scale: float, depth: int = DEPTH
 ) -> Callable[[], nn.Module]:
-    """48 blocks x + scale · W f(x) between an entry and a head."""
+    """Blocks x + scale · W f(x) between an entry and a head."""
 
     def make() -> nn.Module:
-        blocks = [Residual(Branch(activation), scale) for _ in range(DEPTH - 2)]
+        blocks = [Residual(Branch(activation), scale) for _ in range(depth - 2)]
         net = nn.Sequential(nn.Linear(N_INPUTS, WIDTH), *blocks, nn.Linear(WIDTH, N_CLASSES))
         return begun(net, begin)
 
@@ -101,16 +114,19 @@ def gain_of(factor: float) -> Callable[[nn.Linear], None]:
     return begin
 
 
-def orthogonal(layer: nn.Linear) -> None:
-    nn.init.orthogonal_(layer.weight)
-    nn.init.zeros_(layer.bias)
+def orthogonal_of(factor: float) -> Callable[[nn.Linear], None]:
+    def begin(layer: nn.Linear) -> None:
+        nn.init.orthogonal_(layer.weight, factor)
+        nn.init.zeros_(layer.bias)
+
+    return begin
 
 
-def critical(activation: str) -> Callable[[], nn.Module]:
+def critical(activation: str, depth: int = DEPTH) -> Callable[[], nn.Module]:
     """A plain net begun by the suite's own critical initialisation."""
 
     def make() -> nn.Module:
-        net = plain(ACTIVATIONS[activation], as_torch)()
+        net = plain(ACTIVATIONS[activation], as_torch, depth)()
         initialise(net, activation, method="critical", first="linear")
         return net
 
@@ -123,6 +139,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
     "gelu": nn.GELU,
     "silu": nn.SiLU,
+    "mish": nn.Mish,
 }
 
 
@@ -177,7 +194,7 @@ DEEP_NETS = [
     Net("tanh, Xavier", plain(nn.Tanh, gain_of(1.0)), classes_in_space),
     Net("tanh, gain 5/3", plain(nn.Tanh, gain_of(5 / 3)), classes_in_space),
     Net("tanh, gain 3", plain(nn.Tanh, gain_of(3.0)), classes_in_space),
-    Net("tanh, orthogonal", plain(nn.Tanh, orthogonal), classes_in_space),
+    Net("tanh, orthogonal", plain(nn.Tanh, orthogonal_of(1.0)), classes_in_space),
     Net("sigmoid, Xavier", plain(nn.Sigmoid, gain_of(1.0)), classes_in_space),
     Net("GELU, He", plain(nn.GELU, gain_of(HE)), classes_in_space),
     Net("GELU, matched gain", plain(nn.GELU, gain_of(1.5335)), classes_in_space),
@@ -210,6 +227,27 @@ OTHER_NETS = [
     Net("GRU, 64 steps", lambda: Recurrent(nn.GRU), classes_in_time),
 ]
 """Other architectures, to which the same thresholds must do justice."""
+
+HELD_OUT_NETS = [
+    Net("leaky ReLU, torch's default, 30 layers", plain(nn.LeakyReLU, as_torch, 30), gratings),
+    Net("leaky ReLU, He, 80 layers", plain(nn.LeakyReLU, gain_of(HE), 80), gratings),
+    Net("ReLU, orthogonal × √2, 80 layers", plain(nn.ReLU, orthogonal_of(HE), 80), gratings),
+    Net("ELU, torch's default, 30 layers", plain(nn.ELU, as_torch, 30), gratings),
+    Net("ELU, He, 30 layers", plain(nn.ELU, gain_of(HE), 30), gratings),
+    Net("Softplus, Xavier, 30 layers", plain(nn.Softplus, gain_of(1.0), 30), gratings),
+    Net("Mish, matched gain, 30 layers", plain(nn.Mish, gain_of(gain("mish")), 30), gratings),
+    Net("Mish, matched gain, 80 layers", plain(nn.Mish, gain_of(gain("mish")), 80), gratings),
+    Net("Mish, critical, 80 layers", critical("mish", 80), gratings),
+    Net("GELU, torch's default, 30 layers", plain(nn.GELU, as_torch, 30), gratings),
+    Net("SiLU, He, 30 layers", plain(nn.SiLU, gain_of(HE), 30), gratings),
+    Net("tanh, gain 2, 30 layers", plain(nn.Tanh, gain_of(2.0), 30), gratings),
+    Net("tanh, gain 2, 80 layers", plain(nn.Tanh, gain_of(2.0), 80), gratings),
+    Net("tanh, torch's default, 30 layers", plain(nn.Tanh, as_torch, 30), gratings),
+    Net("SELU, LeCun, 80 layers", plain(nn.SELU, gain_of(1.0), 80), gratings),
+    Net("ReLU, He, residual × 0.5, 80 layers", residual(nn.ReLU, gain_of(HE), 0.5, 80), gratings),
+    Net("tanh, Xavier, residual × 1, 80 layers", residual(nn.Tanh, gain_of(1.0), 1.0, 80), gratings),
+]
+"""Depths, activations and data that no threshold was set on."""
 
 
 class Outcome(NamedTuple):
