@@ -1,0 +1,71 @@
+"""The field's own formats: PSIPRED's .ss2 and .horiz, states as FASTA, CASP's .rr, and embeddings as .npz."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from isometry_data.protein_records import ProteinRecord
+
+Told = tuple[ProteinRecord, str, np.ndarray]
+"""A record, its states, and their probabilities [n, 3] of H, E, C."""
+
+WIDTH = 60  # residues of a line
+
+
+def as_ss2(told: Sequence[Told]) -> bytes:
+    """PSIPRED's vertical format: number, residue, state, probabilities of coil, helix, strand. One block a protein."""
+    return "".join(_vertical(*one) for one in told).encode()
+
+
+def as_horiz(told: Sequence[Told]) -> bytes:
+    """PSIPRED's horizontal format; confidence 0 to 9 is how far the first state leads the second, as there."""
+    return "".join(_horizontal(*one) for one in told).encode()
+
+
+def as_fasta(told: Sequence[Told]) -> bytes:
+    """Names and states."""
+    lines = []
+    for record, states, _ in told:
+        lines += [f">{record.name}", *(states[i : i + WIDTH] for i in range(0, len(states), WIDTH))]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def as_rr(told: Sequence[tuple[ProteinRecord, np.ndarray, np.ndarray]]) -> bytes:
+    """CASP's format of contacts: i, j from 1, 0, 8 (Å), probability; the most probable first."""
+    lines = []
+    for record, pairs, probabilities in told:
+        sequence = record.sequence
+        lines += ["PFRMAT RR", f"TARGET {record.name}", "METHOD isometry protein", "MODEL 1"]
+        lines += [sequence[i : i + 50] for i in range(0, len(sequence), 50)]
+        lines += [f"{i + 1} {j + 1} 0 8 {p:.4f}" for (i, j), p in zip(pairs.tolist(), probabilities, strict=True)]
+        lines += ["END"]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def as_npz(embeddings: Mapping[str, np.ndarray]) -> bytes:
+    """One array [n, n_features] a protein, under its name."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **embeddings)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _vertical(record: ProteinRecord, states: str, three: np.ndarray) -> str:
+    helix, strand, coil = three.T
+    columns = zip(record.sequence, states, coil, helix, strand, strict=True)
+    rows = (f"{i:4d} {aa} {state}  {c:6.3f} {h:6.3f} {e:6.3f}\n" for i, (aa, state, c, h, e) in enumerate(columns, 1))
+    return f"# PSIPRED VFORMAT (isometry protein)\n# {record.name}\n\n{''.join(rows)}\n"
+
+
+def _horizontal(record: ProteinRecord, states: str, three: np.ndarray) -> str:
+    ordered = np.sort(three, axis=1)
+    lead = np.minimum((10 * (ordered[:, -1] - ordered[:, -2])).astype(int), 9)
+    confidence = "".join(map(str, lead))
+    lines = ["# PSIPRED HFORMAT (isometry protein)", f"# {record.name}", ""]
+    for start in range(0, len(record), WIDTH):
+        part = slice(start, start + WIDTH)
+        lines += [f"Conf: {confidence[part]}", f"Pred: {states[part]}", f"  AA: {record.sequence[part]}"]
+        tens = range(start + 10, min(start + WIDTH, len(record)) + 1, 10)
+        lines += ["      " + "".join(f"{number:10d}" for number in tens), ""]
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,133 @@
+"""The protein app as the engine sees it: settings, presets, and how data, model and objective come together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from isometry.app import App, Data
+from isometry.cli import script
+from isometry.fit import FitSettings
+from isometry.optim import OptimSettings
+from isometry.run_settings import RunSettings
+from pydantic import PositiveInt
+
+from isometry_protein.dataset import ProteinDataset, collate
+from isometry_protein.findings import findings
+from isometry_protein.model import ModelSettings, ProteinModel
+from isometry_protein.objective import LossSettings, objective_of
+from isometry_protein.predict import OWN_FORMATS, predict
+from isometry_protein.sources import SourceSettings, proteins
+from isometry_protein.sources import read as read_files
+from isometry_protein.symmetries import symmetries
+from isometry_protein.whole import WholeLabels, read_whole
+
+_log = logging.getLogger(__name__)
+
+HIDDEN = 0.15  # share of residues that the language head guesses
+
+
+class ProteinSettings(RunSettings):
+    """A run of the protein app."""
+
+    threads: PositiveInt | None = 1
+    """Threads of one process on a CPU. None: torch's choice."""
+    data: SourceSettings = SourceSettings()
+    model: ModelSettings = ModelSettings()
+    loss: LossSettings = LossSettings()
+
+
+def data(settings: ProteinSettings) -> Data:
+    found = proteins(settings.data, settings.model.mapping, settings.seed)
+    whole = read_whole(settings.data.labels)
+    train, valid, test = (_dataset(settings, records, whole) if records else None for records in found.split)
+    assert train is not None
+    _check_labels(train, settings)
+    return Data(train, valid, test, found.checksums, found.notes)
+
+
+def _dataset(settings: ProteinSettings, records: list, whole: WholeLabels | None = None) -> ProteinDataset:
+    is_masked = "language" in settings.model.heads and settings.model.is_bidirectional
+    return ProteinDataset(
+        records,
+        settings.model.mapping,
+        HIDDEN if is_masked else 0.0,
+        whole.values if whole else None,
+        whole.kinds if whole else None,
+    )
+
+
+def _check_labels(train: ProteinDataset, settings: ProteinSettings) -> None:
+    """A head without any label would end with a loss of zero and untrained weights."""
+    labels = {"ss": ("ss3", "ss8"), "rsa": ("accessibility",), "disorder": ("disorder",), "contacts": ("positions",)}
+    for head in settings.model.heads:
+        wanted = labels.get(head, ())
+        if wanted and not any(getattr(record, name) is not None for record in train.records for name in wanted):
+            raise ValueError(
+                f"{train.records[0].source}: no training protein has {' or '.join(wanted)}, which the head {head} "
+                "learns from; leave the head out, or train on files that have it (structures have all)"
+            )
+
+
+def learn(settings: ProteinSettings, data: Data) -> ProteinSettings:
+    """Whether eight states are known, how many numbers and classes a protein has, the numbers' means and scales."""
+    train = data.train
+    assert isinstance(train, ProteinDataset)
+    values = np.array([train.values[r.name] for r in train.records if r.name in train.values])
+    has_eight = any(record.ss8 is not None for record in train.records)
+    changes: dict[str, Any] = {
+        "has_eight": has_eight,
+        "n_classes": max(train.kinds.values(), default=-1) + 1,
+        "n_values": 0,
+    }
+    if values.size:
+        means, scales = np.nanmean(values, 0), np.nanstd(values, 0)
+        changes |= {"n_values": values.shape[1], "value_means": tuple(means.tolist())}
+        changes["value_scales"] = tuple(np.where(scales > 0, scales, 1.0).tolist())
+    return settings.changed(model=changes)
+
+
+def read(settings: ProteinSettings, files: Sequence[Path]) -> ProteinDataset:
+    records, notes = read_files(files, settings.model.mapping)
+    for note in notes:
+        _log.warning(note)
+    return _dataset(settings, records)
+
+
+OPTIM = OptimSettings(rate=2e-3, clip=1.0)
+
+PRESETS = {
+    "tiny": ProteinSettings(
+        model=ModelSettings(width=48, n_layers=1, embedding=24, dropout=0.0, t_max=50),
+        optim=OPTIM.changed(rate=1e-2),
+        fit=FitSettings(epochs=3, tokens=3000, average=0.99),
+    ),
+    "netsurfp2": ProteinSettings(
+        data=SourceSettings(source="netsurfp2"),
+        model=ModelSettings(heads=("ss", "disorder"), width=256, n_layers=3, stem=128, dropout=0.3),
+        optim=OPTIM,
+        fit=FitSettings(epochs=20, tokens=8192, average=0.999),
+    ),
+}
+
+APP = App(
+    name="protein",
+    settings=ProteinSettings,
+    presets=PRESETS,
+    data=data,
+    learn=learn,
+    collate=collate,
+    model=lambda settings: ProteinModel(settings.model),
+    objective=lambda settings: objective_of(settings.loss, settings.model),
+    read=read,
+    predict=predict,
+    own_formats=OWN_FORMATS,
+    report=findings,
+    symmetries=symmetries,
+)
+
+if __name__ == "__main__":
+    script("protein")

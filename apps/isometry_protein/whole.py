@@ -1,0 +1,46 @@
+"""Labels of whole proteins: numbers or a class for each name, from a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+
+class WholeLabels(NamedTuple):
+    values: dict[str, tuple[float, ...]]
+    """Numbers by the protein's name; NaN where unknown."""
+    kinds: dict[str, int]
+    """Index into `classes` by the protein's name."""
+    columns: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+
+
+def read_whole(path: Path | None) -> WholeLabels:
+    """A column `name`; a column `class`, if any, holds classes by name, every other column numbers.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: one line with file and line: no column `name`, or something that is no number.
+    """
+    if path is None:
+        return WholeLabels({}, {})
+    with open(path, newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        columns = list(reader.fieldnames or ())
+        if "name" not in columns or len(columns) < 2:
+            raise ValueError(f"{path}, line 1: columns {', '.join(columns) or 'none'}; expected name and labels")
+        rows = [(f"{path}, line {number}", row) for number, row in enumerate(reader, start=2)]
+    numbers = tuple(column for column in columns if column not in ("name", "class"))
+    classes = tuple(sorted({row["class"] for _, row in rows if row.get("class")}))
+    values = {row["name"]: tuple(_number(row[column], where) for column in numbers) for where, row in rows}
+    kinds = {row["name"]: classes.index(row["class"]) for _, row in rows if row.get("class")}
+    return WholeLabels(values if numbers else {}, kinds, numbers, classes)
+
+
+def _number(text: str | None, where: str) -> float:
+    try:
+        return float(text) if text else math.nan
+    except ValueError:
+        raise ValueError(f"{where}: found {text!r}, expected a number, or nothing where it is unknown") from None
