@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import xlogy
 
-from isometry.information.bits import NATS, Array
+from isometry.information.bits import Array
 from isometry.information.discrete_bottleneck import NEVER_SEEN, Table
 
 FALLS = 1e-12  # bits: less is rounding
@@ -92,9 +91,3 @@ def _moved(table: Table, states: np.ndarray, beta: float, n_t: int) -> np.ndarra
 def _renumbered(states: np.ndarray) -> np.ndarray:
     _, first, inverse = np.unique(states, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse]
-
-
-def clustering_entropy(states: ArrayLike, of_x: ArrayLike) -> float:
-    """H(T) in bits of a hard encoder [n_x] under p(x) [n_x]."""
-    of_t = np.bincount(np.asarray(states), weights=np.asarray(of_x, dtype=float))
-    return float(-xlogy(of_t, of_t).sum() / NATS)

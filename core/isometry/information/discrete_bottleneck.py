@@ -40,11 +40,23 @@ class InformationCurve:
     """[n_betas, n_x, n_t] p(t|x)"""
     is_converged: Array
     """[n_betas] bool"""
+    information: float
+    """I(X; Y), bits: the relevance that β → inf tends to"""
 
     @property
     def lagrangian(self) -> Array:
         """[n_betas] I(T; X) - β I(T; Y), bits"""
         return self.rate - self.betas * self.relevance
+
+    def relevance_at(self, rate: ArrayLike) -> Array:
+        """No encoder with I(T; X) = rate has more than this I(T; Y), bits; shape of `rate`.
+
+        Every solution's Lagrangian F is a supporting line of the curve, relevance ≤ (rate - F) / β: this is the lowest
+        of them, the tighter the more β, and as true as each solution is the best one. Add β where it has to be tight.
+        """
+        given, positive = np.asarray(rate, dtype=float), self.betas > 0
+        lines = (given[..., None] - self.lagrangian[positive]) / self.betas[positive]
+        return np.minimum(lines.min(axis=-1, initial=self.information), given)
 
 
 class Table:
@@ -188,7 +200,8 @@ def _curve(table: Table, betas: Array, found: Array, done: Array, back: Array) -
     rate, relevance = table.information(found)
     encoders = np.full((len(found), len(table.seen), found.shape[-1]), 1 / found.shape[-1])
     encoders[:, table.seen] = found
-    return InformationCurve(betas[back], rate[back], relevance[back], encoders[back], done[back])
+    whole = float(table.information(np.eye(len(table.of_x)))[1])
+    return InformationCurve(betas[back], rate[back], relevance[back], encoders[back], done[back], whole)
 
 
 def first_critical_beta(joint: ArrayLike) -> float:

@@ -3,7 +3,8 @@
 C ≈ log2( ∫ |dμ/dx| / σ(x) dx / √(2πe) ): inputs are told apart where the mean response moves by about a spread. It is
 neither an upper nor a lower bound, and it can be negative. It wants responses that are Gaussian at every input, a mean
 that rises or falls all the way (or outputs that tell the branches apart), and noise small beside the range over which
-mean and spread change: for counts of up to N molecules it is too low by 0.53 bits at N = 20 and by 0.12 at N = 500.
+mean and spread change: for Poisson counts of mean up to N it is too low by
+0.53 bits at N = 20 and by 0.12 at N = 500.
 
 Source: Tkačik, Callan and Bialek 2008, doi:10.1073/pnas.0806077105; Clarke and Barron 1994 for the general form.
 """

@@ -11,7 +11,7 @@ from isometry.information.bounded_input import (
     divergences,
     gaussian_rows,
 )
-from isometry.information.capacity import Channel, capacity, capacity_cost_curve
+from isometry.information.capacity import Channel, blahut_arimoto, capacity, capacity_cost_curve
 from isometry.information.small_noise import fisher_capacity, small_noise_capacity, small_noise_inputs
 from scipy.integrate import quad
 from scipy.optimize import brentq, minimize
@@ -53,7 +53,7 @@ def typewriter(n: int) -> np.ndarray:
     ],
     ids=["symmetric", "Z 0.5", "Z 0.3", "erasure", "typewriter", "identity", "nothing", "redundant inputs"],
 )
-def test_e4_known_capacities(channel: np.ndarray, bits: float) -> None:
+def test_known_capacities(channel: np.ndarray, bits: float) -> None:
     found = capacity(channel)
     assert found.bits == pytest.approx(bits, abs=EXACT)
     assert found.gap < EXACT
@@ -85,6 +85,13 @@ def test_random_channels_are_certified_and_brute_force_does_no_better(seed: int)
     brute = -minimize(loss, np.full(12, 1 / 12), method="SLSQP", bounds=[(0, 1)] * 12, options={"ftol": 1e-13}).fun
     assert brute <= found.upper + EXACT
     assert found.bits == pytest.approx(brute, abs=1e-4)
+
+
+def test_blahut_arimoto_alone_closes_the_gap() -> None:
+    channel = Channel(np.random.default_rng(2).dirichlet(np.ones(4), size=4))
+    inputs, is_done = blahut_arimoto(channel, np.zeros(4), 1e-10, 20_000)
+    assert is_done
+    assert channel.information(inputs) == pytest.approx(capacity(channel.rows).bits, abs=EXACT)
 
 
 def test_both_bounds_hold_at_any_inputs() -> None:
@@ -181,7 +188,9 @@ def poisson_rows(most: float) -> np.ndarray:
     return table / table.sum(1, keepdims=True)
 
 
-@pytest.mark.parametrize(("most", "bits", "off"), [(5, 1.0253, 0.91), (20, 1.6477, 0.53), (100, 2.5386, 0.26)])
+@pytest.mark.parametrize(
+    ("most", "bits", "off"), [(5, 1.0253, 0.91), (20, 1.6477, 0.53), (100, 2.5386, 0.26), (500, 3.5598, 0.12)]
+)
 def test_small_noise_formula_of_counts_and_how_far_it_is_off(most: float, bits: float, off: float) -> None:
     exact = capacity(poisson_rows(most), tolerance=1e-6).bits
     assert exact == pytest.approx(bits, abs=2e-4)

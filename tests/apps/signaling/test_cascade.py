@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from isometry.information.bits import mutual_information
 from isometry.information.capacity import capacity
+from isometry.information.discrete_bottleneck import bottleneck_curve
 from isometry_data.cascade.cells import dose_response
 from isometry_data.cascade.exact import (
     Box,
@@ -152,16 +153,25 @@ def test_a_seed_gives_the_same_cells_again() -> None:
     assert (one != other).any()
 
 
-def test_e4_at_one_instant_a_later_stage_may_know_more_of_the_ligand(at_rest: np.ndarray) -> None:
+def test_at_one_instant_a_later_stage_may_know_more_of_the_ligand(at_rest: np.ndarray) -> None:
     """No contradiction: G averages S over time."""
     assert information(at_rest, "L", "G") > information(at_rest, "L", "S") + 0.3
 
 
-def test_e4_no_stage_after_a_frozen_ligand_knows_more_of_the_environment_than_the_ligand(at_rest: np.ndarray) -> None:
+def test_no_stage_after_a_frozen_ligand_knows_more_of_the_environment_than_the_ligand(at_rest: np.ndarray) -> None:
     most = information(at_rest, "E", "L")
     for stages in ("S", "G", "SG"):
         assert information(at_rest, "E", stages) < most
     assert information(at_rest, "E", "SG") >= information(at_rest, "E", "G") - EXACT
+
+
+def test_the_cell_stands_below_its_own_exact_curve(at_rest: np.ndarray) -> None:
+    """What any state of the cell can know of the environment for what it knows of the ligand."""
+    best = bottleneck_curve(at_rest.sum((2, 3)).T, np.geomspace(1.05, 60, 12), n_states=8, n_restarts=0)
+    for stages in ("S", "G"):
+        rate, relevance = information(at_rest, "L", stages), information(at_rest, "E", stages)
+        assert 0.01 < best.relevance_at(rate) - relevance < 0.1
+    assert best.relevance_at(50.0) == pytest.approx(information(at_rest, "E", "L"), abs=EXACT)
 
 
 def test_a_fluctuating_ligand_at_one_instant_may_know_less_than_what_averages_it() -> None:
@@ -180,7 +190,7 @@ def test_a_fluctuating_ligand_at_one_instant_may_know_less_than_what_averages_it
 
 
 @pytest.mark.parametrize("time", [0.5, 2.0, 8.0, 30.0])
-def test_e4_no_instant_of_the_gene_knows_more_than_the_whole_path_of_the_signal(time: float) -> None:
+def test_no_instant_of_the_gene_knows_more_than_the_whole_path_of_the_signal(time: float) -> None:
     joint = joint_at(FROZEN, time)
     assert 1 - joint.sum() < OF_THE_BOX
     path = signal_path_information(FROZEN, time, joint.shape[1])
@@ -197,7 +207,7 @@ def cascade_in_steps() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array([0.5, 0.5]), signal, gene
 
 
-def test_e4_paths_obey_the_data_processing_inequality_where_instants_do_not() -> None:
+def test_paths_obey_the_data_processing_inequality_where_instants_do_not() -> None:
     told = path_information(*cascade_in_steps(), n_steps=9)
     assert (told["gene path"] <= told["signal path"] + EXACT).all()
     assert (told["gene"] <= told["gene path"] + EXACT).all()

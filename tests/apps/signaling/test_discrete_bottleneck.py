@@ -31,11 +31,13 @@ def gaussian_table(correlation: float, n_points: int, reach: float = 6.0) -> np.
     return table / table.sum()
 
 
-def test_e4_discretised_gaussian_stands_on_the_closed_form() -> None:
+def test_e4_discretised_gaussian_stands_on_the_closed_form_and_nothing_is_learnt_on_the_way() -> None:
     correlation = 0.8
     exact = gaussian_bottleneck(1.0, 1.0, [[correlation]])
-    betas = np.geomspace(1.2, 12, 6)
-    curve = bottleneck_curve(gaussian_table(correlation, 49), betas, n_restarts=0)
+    betas = np.geomspace(1.2, 8, 4)
+    table = gaussian_table(correlation, 41)
+    curve = bottleneck_curve(table, betas, n_restarts=0)
+    assert (curve.relevance <= np.minimum(curve.rate, mutual_information(table))).all()  # data processing
     gap = exact.relevance_at(curve.rate) - curve.relevance
     assert np.abs(gap).max() < OF_A_GRID
     below = curve.lagrangian - [exact.point(b).rate - b * exact.point(b).relevance for b in betas]
@@ -77,7 +79,7 @@ def test_no_encoder_found_by_brute_force_does_better(beta: float) -> None:
         return float(table.lagrangian(softmax(flat.reshape(4, 4), axis=1), beta))
 
     rng = np.random.default_rng(0)
-    best = min(minimize(lagrangian, start, method="BFGS").fun for start in 3 * rng.normal(size=(12, 16)))
+    best = min(minimize(lagrangian, start, method="BFGS").fun for start in 3 * rng.normal(size=(6, 16)))
     found = bottleneck_curve(joint_of(4, 5, seed=1), [beta], n_restarts=10).lagrangian[0]
     assert found <= best + FOUND
 
@@ -94,6 +96,15 @@ def test_the_curve_rises_bends_down_and_ends_at_the_whole_information() -> None:
     assert (np.diff(slopes) < 1e-4).all()
     assert curve.relevance[-1] == pytest.approx(mutual_information(joint), abs=1e-3)
     assert (curve.relevance <= curve.rate + EXACT).all()  # data-processing inequality
+
+
+def test_supporting_lines_bound_every_encoder_and_touch_the_curve() -> None:
+    joint = joint_of(5, 6, seed=12)
+    curve = bottleneck_curve(joint, np.geomspace(0.5, 100, 40), n_restarts=2)
+    np.testing.assert_allclose(curve.relevance_at(curve.rate), curve.relevance, atol=FOUND)
+    encoders = np.random.default_rng(0).dirichlet(np.full(5, 0.3), size=(500, 5))
+    rate, relevance = Table(joint).information(encoders)
+    assert (relevance <= curve.relevance_at(rate) + FOUND).all()
 
 
 def test_self_consistency_holds_at_every_point() -> None:
