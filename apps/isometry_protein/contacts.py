@@ -56,12 +56,13 @@ def pairs_of(start: int, end: int, length: int, device: torch.device | None = No
     return torch.stack([torch.zeros_like(i), i + start, j])
 
 
-def known_pairs(positions: Tensor, most: int | None = None) -> tuple[Tensor, Tensor]:
+def known_pairs(positions: Tensor, most: int | None = None, *, is_random: bool = False) -> tuple[Tensor, Tensor]:
     """Pairs [3, n_pairs] of residues with known positions, and whether they touch [n_pairs].
 
     Args:
         positions: [n, longest, 3] Å, NaN where unknown.
-        most: pairs of a protein, evenly spread from a random start on.
+        most: pairs of a protein, evenly spread.
+        is_random: from a random start on.
     """
     pairs, labels = [], []
     for number, own in enumerate(positions):
@@ -72,7 +73,7 @@ def known_pairs(positions: Tensor, most: int | None = None) -> tuple[Tensor, Ten
         chosen = torch.stack([torch.full_like(first, number), first, second])[:, is_far]
         if most is not None and chosen.shape[1] > most:
             step = -(-chosen.shape[1] // most)
-            chosen = chosen[:, int(torch.randint(step, ())) :: step]
+            chosen = chosen[:, int(torch.randint(step, ())) if is_random else 0 :: step]
         pairs.append(chosen)
         labels.append(((own[chosen[1]] - own[chosen[2]]).square().sum(-1) < CONTACT**2).long())
     return torch.cat(pairs, 1), torch.cat(labels)

@@ -130,9 +130,9 @@ class ProteinModel(nn.Module):
         said = {}
         for name, head in self.heads.items():
             if name != "contacts":
-                said[name] = head(pooled if name in OF_THE_WHOLE else features).float()
+                said[name] = _full(head(pooled if name in OF_THE_WHOLE else features))
             elif pairs is not None:
-                said[name] = head(features, pairs).float()
+                said[name] = _full(head(features, pairs))
         for name in said.keys() & {"rsa", "disorder"}:
             said[name] = said[name].squeeze(-1)
         if "rsa" in said:
@@ -145,6 +145,11 @@ class ProteinModel(nn.Module):
         """Calibrated log-probabilities [..., 3] of H, E, C and [..., 8] of GHIBESTC; the sums of these are those."""
         of_states = self.temperatures["ss8"] if self.settings.has_eight else nn.Identity()
         return state_logs(logits, self.groups, self.temperatures["ss3"], of_states)
+
+
+def _full(x: Tensor) -> Tensor:
+    """In fp32 or better."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def calibrated_heads(s: ModelSettings) -> list[str]:

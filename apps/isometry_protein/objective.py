@@ -60,8 +60,8 @@ def protein_loss(net: nn.Module, batch: Protein, settings: LossSettings, model: 
     """
     pairs, touch = None, None
     if "contacts" in model.heads:
-        pairs, touch = known_pairs(batch.positions, MOST_PAIRS if net.training else None)
-    said = net(batch.letters.masked_fill(batch.hidden, HIDDEN), batch.length, pairs)
+        pairs, touch = known_pairs(batch.positions, MOST_PAIRS, is_random=net.training)
+    said = net(seen(batch, model), batch.length, pairs)
     terms = {head: _TERMS[head](said[head], batch, model) for head in model.heads if head != "contacts"}
     if pairs is not None and touch is not None:
         each = binary_cross_entropy_with_logits(said["contacts"], touch.to(said["contacts"]), reduction="none")
@@ -115,6 +115,12 @@ _TERMS: dict[str, Callable[[Tensor, Protein, ModelSettings], Tensor]] = {
 }
 
 
+def seen(batch: Protein, model: ModelSettings) -> Tensor:
+    """[n, longest] the letters that the network is shown while it learns a language."""
+    is_hiding = "language" in model.heads and model.is_bidirectional
+    return batch.letters.masked_fill(batch.hidden, HIDDEN) if is_hiding else batch.letters
+
+
 def guessed(batch: Protein, model: ModelSettings) -> Tensor:
     """[n, longest] the amino acid that the language head is to guess at each residue, -1 where none."""
     is_asked = batch.letters < N_AMINO_ACIDS
@@ -164,7 +170,7 @@ def measure(net: nn.Module, batch: Protein) -> dict[str, Tensor]:
         rows["kind"], rows["kind_label"] = said["classes"].argmax(-1), batch.kind
     if "language" in said:
         if model.is_bidirectional:
-            said = net(batch.letters.masked_fill(batch.hidden, HIDDEN), batch.length)
+            said = net(seen(batch, model), batch.length)
         labels = guessed(batch, model)
         rows["language"] = torch.stack([_entropy(said["language"], labels).sum(1), (labels >= 0).sum(1)], -1)
     return rows

@@ -129,7 +129,7 @@ def _marginals(seen: np.ndarray, model: Chain) -> np.ndarray:
     with np.errstate(divide="ignore"):
         follows = np.log(model.follows)
     entered = _log_matmul(ends[:, 1:-1], follows)  # a segment ended before residue 1 … length - 1
-    entered = np.concatenate([np.broadcast_to(np.log(model.begins), entered[:, :1].shape), entered], 1)
+    entered = np.concatenate([np.broadcast_to(np.log(model.begins), seen[:, :1].shape), entered], 1)
     started = np.exp(entered + begins[:, :-1] - total[:, None, None])
     stopped = np.exp(ends[:, 1:-1] + _log_matmul(begins[:, 1:-1], follows.T) - total[:, None, None])
     change = started.copy()
