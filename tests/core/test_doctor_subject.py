@@ -138,6 +138,21 @@ def test_a_model_moved_by_hand_while_held_still_returns():
     same(before, state_of(model))
 
 
+def test_a_network_that_grew_a_buffer_or_changed_its_number_format_returns():
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    model.register_buffer("unsaved", torch.ones(2), persistent=False)
+    before, saved, at = state_of(model), list(model.state_dict()), model[0].weight.data_ptr()
+    with held_still(model):
+        model[0].register_buffer("grown", torch.ones(3))
+        model.register_buffer("unsaved", torch.zeros(2), persistent=True)
+        model.double()
+        model(torch.randn(5, 3).double()).sum().backward()
+    same(before, state_of(model))
+    assert list(model.state_dict()) == saved
+    assert {tensor.dtype for tensor in (*model.parameters(), model.unsaved)} == {torch.float32}
+    assert model[0].weight.data_ptr() == at
+
+
 def test_the_same_random_numbers_are_drawn_in_every_live_run():
     model = Everything().train()
     with Subject.of(model, torch.randn(8, 2, 8), squared) as subject:

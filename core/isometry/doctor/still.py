@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,15 @@ _HOOKS = tuple(name for name in vars(nn.Module()) if "hooks" in name and isinsta
 def held_still(model: nn.Module) -> Iterator[None]:
     """Weights, buffers, gradients, modes, frozen parameters, hooks and random state are afterwards as they were.
 
-    Inside, no activation works in place: what a layer hands on stays as the layer made it.
+    So are number formats and devices; buffers registered inside are gone. Inside, no activation works in place: what a
+    layer hands on stays as the layer made it.
     """
-    tensors = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
+    tensors = [
+        _Held(tensor, tensor.data, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())
+    ]
     python = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
-    buffers = [(module, dict(module._buffers)) for module in python]  # compiled ones cannot be replaced
+    # compiled ones cannot be replaced
+    buffers = [(module, dict(module._buffers), set(module._non_persistent_buffers_set)) for module in python]
     gradients = [(parameter, parameter.grad, parameter.requires_grad) for parameter in model.parameters()]
     modes = [(module, module.training) for module in model.modules()]
     hooks = [(module, name, dict(getattr(module, name))) for module in python for name in _HOOKS]
@@ -37,8 +41,9 @@ def held_still(model: nn.Module) -> Iterator[None]:
         try:
             yield
         finally:
-            for module, own in buffers:
-                module._buffers.update(own)
+            for module, own, not_saved in buffers:
+                _restore(module._buffers, own)
+                module._non_persistent_buffers_set = not_saved
             _put_back(tensors)
             for parameter, gradient, requires_grad in gradients:
                 parameter.requires_grad_(requires_grad)
@@ -48,7 +53,7 @@ def held_still(model: nn.Module) -> Iterator[None]:
             for module in in_place:
                 module.inplace = True  # type: ignore[assignment]
             for module, name, own in hooks:
-                _restore_hooks(getattr(module, name), own)
+                _restore(getattr(module, name), own)
 
 
 @contextmanager
@@ -90,15 +95,25 @@ def norm_momenta(model: nn.Module) -> list[tuple[_NormBase, float | None]]:
     return [(module, module.momentum) for module in model.modules() if isinstance(module, _NormBase)]
 
 
-def _put_back(tensors: list[tuple[Tensor, Tensor]]) -> None:
+class _Held(NamedTuple):
+    tensor: Tensor
+    memory: Tensor
+    """Where its numbers lie; `module.to` lays them elsewhere."""
+    before: Tensor
+
+
+def _put_back(tensors: list[_Held]) -> None:
     with torch.no_grad():
-        for tensor, before in tensors:
+        for tensor, memory, before in tensors:
+            if tensor.dtype != memory.dtype or tensor.device != memory.device:
+                tensor.data = memory
             if not torch.equal(tensor, before):
                 tensor.copy_(before)
 
 
-def _restore_hooks(present: Any, before: dict[Any, Any]) -> None:
-    if list(present) != list(before):
+def _restore(present: Any, before: dict[Any, Any]) -> None:
+    """Compared by identity: `==` of tensors goes number by number."""
+    if [(key, id(value)) for key, value in present.items()] != [(key, id(value)) for key, value in before.items()]:
         present.clear()
         present.update(before)
 
