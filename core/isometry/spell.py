@@ -58,3 +58,9 @@ def _real(value: float, digits: int) -> str:
         return f"{value:,.0f}"
     mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
     return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+
+
+def what_failed(error: Exception) -> str:
+    """An error in one line: its kind and the first line of what it says."""
+    first, _, _ = str(error).partition("\n")
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__

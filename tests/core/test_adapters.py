@@ -125,14 +125,14 @@ def test_a_fatal_finding_ends_the_run_where_it_is_told_to():
 # The examination before the first step
 
 
-def test_a_network_that_cannot_be_examined_is_said_and_trained(monkeypatch):
-    def refused(model, batch, loss):
-        raise ValueError("no scalar")
+@pytest.mark.parametrize("kind", [ValueError, KeyError, AttributeError, IndexError])
+def test_a_network_that_cannot_be_examined_is_said_and_trained(kind):
+    def loss(model, batch):
+        raise kind("batch")
 
     said = []
-    monkeypatch.setattr(doctor, "examine", refused, raising=False)
-    assert examined(nn.Linear(1, 1), None, lambda model, batch: None, said.append, "raise") is None
-    assert said == ["doctor: the network was not examined: no scalar"]
+    assert examined(nn.Linear(1, 1), torch.ones(2, 1), loss, said.append, "raise") is None
+    assert said == [f"doctor: the network was not examined: {kind.__name__}: {kind('batch')}"]
 
 
 def test_the_gravest_finding_is_told_first_and_may_end_the_run(monkeypatch):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor, nn
 
 from isometry.doctor.findings import Finding, by_severity
+from isometry.spell import what_failed
 
 if TYPE_CHECKING:
     from isometry.doctor import Examination
@@ -45,8 +46,8 @@ def examined(
 
     try:
         examination = examine(model, batch, loss)
-    except (ValueError, TypeError, RuntimeError) as error:  # a watcher does not end a run that it does not understand
-        tell(f"doctor: the network was not examined: {error}")
+    except Exception as error:  # a watcher does not end a run that it does not understand
+        tell(f"doctor: the network was not examined: {what_failed(error)}")
         return None
     tell_all(list(examination.findings), tell, on_fatal, "before training")
     return examination

@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 
 from isometry.doctor.still import differentiable_twice
 from isometry.doctor.subject import Subject
+from isometry.spell import what_failed
 
 N_PRODUCTS = 3
 OFF_GRADIENT = 0.3  # share of noise in the first direction, in case the gradient lies across the steepest curvature
@@ -98,8 +99,7 @@ def _attempted(subject: Subject, parameters: list[nn.Parameter], n_products: int
             found = _lanczos(*hessian(subject, parameters), n_products, subject.seed)
         return found if found.asymmetry <= MOST_ASYMMETRY else "an operation of the network has no second derivative"
     except Exception as error:
-        lines = str(error).splitlines()
-        return f"{type(error).__name__}: {lines[0] if lines else ''}"
+        return what_failed(error)
 
 
 def _hessian(subject: Subject, parameters: list[nn.Parameter]) -> tuple[Tensor, Operator]:

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 
 from isometry.doctor.products import Method, Products, Pushed, Site
 from isometry.doctor.subject import Subject
+from isometry.spell import what_failed
 
 N_PROBES = 2
 N_PRODUCTS = 3
@@ -94,12 +95,12 @@ def measure_jacobian(subject: Subject, n_products: int = N_PRODUCTS, n_probes: i
     try:
         products = Products(subject, is_thrifty=True)
     except Exception as error:
-        return Jacobian("input", "", 0, 0, reason=_said(error))
+        return Jacobian("input", "", 0, 0, reason=what_failed(error))
     empty = Jacobian(products.start, str(products.end), products.n_inputs, products.n_outputs)
     try:
         return _measured(products, empty, n_products, n_probes)
     except Exception as error:
-        return replace(empty, reason=_said(error))
+        return replace(empty, reason=what_failed(error))
 
 
 def _measured(products: Products, empty: Jacobian, n_products: int, n_probes: int) -> Jacobian:
@@ -290,8 +291,3 @@ def _at(site: Site, probe: Pushed) -> float:
     """-inf: the disturbance died before; inf: it, or what it is a disturbance of, has left the range of numbers."""
     log = probe.log_rms.get(site, -math.inf)
     return math.inf if math.isnan(log) else log
-
-
-def _said(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from isometry.doctor.subject import Subject
+from isometry.spell import what_failed
 
 GATES = {"LSTM": ("input", "forget", "cell", "output"), "GRU": ("reset", "update", "new"), "RNN": ("state",)}
 MOST_UNITS = 1024  # of a matrix whose eigenvalues are still taken
@@ -74,7 +75,7 @@ def measure_recurrence(subject: Subject) -> list[Recurrence]:
     try:
         given = _given(subject)
     except Exception as error:
-        return [Recurrence("network", "", reason=_said(error))]
+        return [Recurrence("network", "", reason=what_failed(error))]
     found: list[Recurrence] = []
     for name, calls in given.items():
         module = subject.model.get_submodule(name)
@@ -164,7 +165,7 @@ def _of_module(name: str, module: nn.RNNBase, call: tuple[Any, ...], seed: int) 
     try:
         return _layers(name, module, _sequences(module, call), seed)
     except Exception as error:
-        return [Recurrence(name, type(module).__name__, reason=_said(error))]
+        return [Recurrence(name, type(module).__name__, reason=what_failed(error))]
 
 
 def _layers(name: str, module: nn.RNNBase, given: _Sequences, seed: int) -> list[Recurrence]:
@@ -257,7 +258,7 @@ def _of_loops(subject: Subject, known: set[str]) -> list[Recurrence]:
         seen = subject.run(leaves or None)
         return [record for name, keys in loops.items() for record in _of_loop(subject, seen, name, keys)]
     except Exception as error:
-        return [Recurrence(name, "", reason=_said(error)) for name in loops]
+        return [Recurrence(name, "", reason=what_failed(error)) for name in loops]
 
 
 def _of_loop(subject: Subject, seen: Any, name: str, keys: list[str]) -> list[Recurrence]:
@@ -354,8 +355,3 @@ def _share(columns: list[list[float]], distance: int) -> float | None:
         return None
     last, there = (torch.tensor(logs, dtype=torch.float64) for logs in zip(*known, strict=True))
     return float(torch.logsumexp(2 * there, 0) - torch.logsumexp(2 * last, 0)) / (2 * math.log(10))
-
-
-def _said(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
