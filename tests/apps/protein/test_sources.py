@@ -1,0 +1,141 @@
+"""Where proteins come from: splits, labels and what is told of them; and what is refused with one clear line."""
+
+import gzip
+
+import numpy as np
+import pytest
+import torch
+from isometry.app import load_app
+from isometry_data.state_files import write_states
+from isometry_protein.simulate import simulated
+from isometry_protein.train import ProteinSettings
+from isometry_protein.whole import read_whole
+
+APP = load_app("protein")
+TINY = APP.presets["tiny"]
+
+
+def of_files(**changes) -> ProteinSettings:
+    return TINY.changed(data={"source": "files", **changes})
+
+
+@pytest.fixture
+def state_file(tmp_path):
+    path = tmp_path / "train.ss.gz"
+    write_states(path, simulated(40, 1))
+    return path
+
+
+def test_simulated_chains_differ_between_splits_and_seeds():
+    data = APP.data(TINY.changed(data={"n_train": 50}))
+    sequences = [{r.sequence for r in part.records} for part in (data.train, data.valid, data.test)]
+    assert not sequences[0] & sequences[1] | sequences[1] & sequences[2]
+    other = APP.data(TINY.changed(seed=1, data={"n_train": 50}))
+    assert not sequences[2] & {r.sequence for part in (other.train, other.test) for r in part.records}
+    assert any("50 chains" in note for note in data.notes)
+
+
+def test_files_are_split_and_identified(state_file):
+    data = APP.data(of_files(train=(state_file,)))
+    assert len(data.train) + len(data.valid) == 40
+    assert len(data.valid) == 4
+    assert data.test is None
+    assert not {r.sequence for r in data.train.records} & {r.sequence for r in data.valid.records}
+    assert list(data.checksums) == ["train.ss.gz"]
+    assert APP.data(of_files(train=(state_file,))).valid.records[0].name == data.valid.records[0].name
+
+
+def test_copies_of_a_sequence_stay_on_one_side(tmp_path):
+    path = tmp_path / "copies.ss"
+    write_states(path, simulated(10, 1) * 4)
+    data = APP.data(of_files(train=(path,), valid_fraction=0.3))
+    assert len(data.valid) == 12
+    assert not {r.sequence for r in data.train.records} & {r.sequence for r in data.valid.records}
+
+
+def test_a_learning_curve_takes_evenly_spaced_proteins(state_file):
+    data = APP.data(of_files(train=(state_file,), valid=(state_file,), n_train=8))
+    assert [r.name for r in data.train.records] == [f"simulated_1_{i}" for i in range(0, 40, 5)]
+
+
+def test_settings_learn_what_the_labels_tell(state_file, tmp_path):
+    labels = tmp_path / "labels.csv"
+    rows = [f"simulated_1_{i},{i},{-2 * i},{'soluble' if i % 2 else 'not'}" for i in range(40)]
+    labels.write_text("\n".join(["name,stability,yield,class", *rows]) + "\n")
+    settings = of_files(train=(state_file,), labels=labels)
+    settings = settings.changed(model={"heads": ("ss", "regression", "classes")})
+    data = APP.data(settings)
+    model = APP.learn(settings, data).model
+    assert (model.n_values, model.n_classes, model.has_eight) == (2, 2, False)
+    values = np.array([data.train[i].value.numpy() for i in range(len(data.train))])
+    assert model.value_means == pytest.approx(values.mean(0).tolist())
+    assert model.value_scales == pytest.approx(values.std(0).tolist(), rel=1e-5)
+    assert {int(data.train[i].kind) for i in range(len(data.train))} == {0, 1}
+    assert set(APP.model(APP.learn(settings, data)).heads) == {"ss", "regression", "classes"}
+
+
+def test_an_unknown_number_of_a_protein_is_nan(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("name,a,b\np,1.5,\n")
+    values = read_whole(path).values["p"]
+    assert values[0] == 1.5
+    assert np.isnan(values[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a,b\n1,2\n", "line 1: columns a, b; expected name"), ("name,x\np,1\nq,high\n", "line 3: found 'high'")],
+)
+def test_label_files_are_checked(tmp_path, text, message):
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_whole(path)
+
+
+def test_heads_without_labels_are_refused(state_file):
+    settings = of_files(train=(state_file,)).changed(model={"heads": ("ss", "contacts")})
+    with pytest.raises(ValueError, match="no training protein has positions, which the head contacts"):
+        APP.data(settings)
+    settings = of_files(train=(state_file,)).changed(model={"heads": ("regression",)})
+    with pytest.raises(ValueError, match=r"the head regression needs labels of whole proteins.*data\.labels"):
+        APP.model(APP.learn(settings, APP.data(settings)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"heads": ()}, "at least one"),
+        ({"heads": ("ss", "ss")}, "each once"),
+        ({"kernel": 4}, "odd"),
+        ({"kind": "none", "stem": 0}, "sees no neighbour"),
+        ({"heads": ("language",), "is_bidirectional": False, "stem": 4}, "next residue"),
+    ],
+)
+def test_models_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        TINY.changed(model=changes)
+
+
+def test_no_files_are_refused():
+    with pytest.raises(ValueError, match=r"data\.train names none"):
+        APP.data(of_files())
+
+
+def test_a_users_file_is_read_with_or_without_labels(state_file, tmp_path):
+    fasta = tmp_path / "x.fa.gz"
+    fasta.write_bytes(gzip.compress(b">p\nMKV\n"))
+    labelled, plain = APP.read(TINY, [state_file]), APP.read(TINY, [fasta])
+    assert bool((labelled[0].ss3 >= 0).all())
+    assert bool((plain[0].ss3 == -1).all())
+    assert plain.name(0).endswith("record p")
+
+
+def test_hidden_residues_are_drawn_anew_in_training_and_never_in_evaluation():
+    data = APP.data(TINY.changed(data={"n_train": 5}, model={"heads": ("ss", "language")}))
+    fixed = [data.train[2].hidden for _ in range(2)]
+    assert torch.equal(*fixed)
+    drawn = [data.train.draw(2, np.random.default_rng(seed)).hidden for seed in (1, 1, 2)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[1], drawn[2])
+    assert not APP.data(TINY.changed(data={"n_train": 5})).train[2].hidden.any()
