@@ -23,7 +23,7 @@ def page():
     return module
 
 
-def test_c7_fp16_rounds_where_the_forecast_says():
+def test_fp16_rounds_where_the_forecast_says():
     def half(number):
         return torch.tensor(number, dtype=torch.float64).half().item()
 
@@ -63,7 +63,7 @@ class Sigmoids(nn.Module):
 
 
 @pytest.mark.parametrize(("n_layers", "survives"), [(12, True), (13, False)])
-def test_c7_twelve_sigmoids_are_the_last_that_fp16_sees_through(n_layers, survives):
+def test_twelve_sigmoids_are_the_last_that_fp16_sees_through(n_layers, survives):
     """0.25^12 = 2^-24 is fp16's smallest number."""
     net, x = Sigmoids(n_layers), torch.ones(1, 1)
     with Subject.of(net, x, lambda model, x: model(x).float().sum()) as subject:

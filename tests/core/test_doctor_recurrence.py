@@ -48,19 +48,6 @@ def share_at(record: Recurrence, distance: int) -> float:
     return next(reached.log10_share for reached in record.shares if reached.distance == distance)
 
 
-@pytest.mark.parametrize("rho", [0.9, 1.0, 1.1])
-def test_the_spectral_radius_decides(rho: float) -> None:
-    torch.manual_seed(0)
-    (found,) = recurrences(linear_like(rho), 1e-12 * torch.randn(201, 4, WIDTH), loss_of_tiny)
-    assert found.gates is not None
-    assert found.gates[0].spectral_radius == pytest.approx(rho, rel=FP32)
-    assert found.gates[0].norm == pytest.approx(rho, rel=FP32)
-    assert found.lyapunov == pytest.approx(math.log(rho), abs=1e-6)
-    assert found.first_share == pytest.approx(rho**200, rel=1e-3)
-    for distance in (1, 10, 100, 200):
-        assert 10 ** share_at(found, distance) == pytest.approx(rho**distance, rel=1e-3)
-
-
 def loss_of_tiny(model: nn.Module, batch: Any) -> Tensor:
     return (1e12 * model(batch)[0]).square().mean()
 
