@@ -212,8 +212,9 @@ class Vault:
         if foreign:
             raise ValueError(f"{checkpoint.path}: has no weights called {', '.join(foreign)}")
         changes = {name: tensor.to(weights[name]).reshape(weights[name].shape) for name, tensor in tensors.items()}
-        is_same = all(torch.equal(weights[name], tensor) for name, tensor in changes.items())
-        if not (is_same and all(checkpoint.manifest.get(key) == value for key, value in fields.items())):
+        is_same = all(_same_bits(weights[name], tensor) for name, tensor in changes.items())
+        # Compared as text: what is no number does not equal itself.
+        if not (is_same and json.dumps(checkpoint.manifest | fields) == json.dumps(checkpoint.manifest)):
             checkpoint = self._write_again(checkpoint, weights | changes, fields)
         for path in self._paths():
             step, revision = _order(path)
@@ -354,6 +355,10 @@ def _versions() -> dict[str, str]:
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    return torch.equal(*(tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other)))
 
 
 def _files(weights: dict[str, Tensor], state: Any) -> tuple[dict[str, _Content], dict[str, Any]]:

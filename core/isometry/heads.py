@@ -134,12 +134,11 @@ def calibrated(said: Said) -> Calibrated:
 
 
 def as_plain(found: Calibrated) -> dict[str, Any]:
-    """For JSON: what is not a number is null."""
+    """For JSON, equal to what is read back: numbers that are not finite are null."""
     sides = {"before": found.before, "after": found.after}
-    return {
-        **found.fitted._asdict(),
-        **{side: {name: _finite(value) for name, value in _measures(of).items()} for side, of in sides.items()},
-    }
+    told = {"": found.fitted._asdict()} | {side: _measures(of) for side, of in sides.items()}
+    finite = {place: {name: _finite(value) for name, value in values.items()} for place, values in told.items()}
+    return finite.pop("") | finite
 
 
 def _measures(found: Calibration) -> dict[str, float]:
@@ -179,5 +178,5 @@ def _joined(parts: list[Said]) -> Said:
     return Said(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -15,6 +15,7 @@ import torch
 from isometry.calibrate import (
     COLDEST,
     HOTTEST,
+    Fitted,
     Temperature,
     calibration,
     calibration_at,
@@ -23,7 +24,7 @@ from isometry.calibrate import (
 )
 from isometry.checkpoint import Vault
 from isometry.events import read_events
-from isometry.heads import check_heads, find_temperatures, what_heads_say
+from isometry.heads import Calibrated, as_plain, check_heads, find_temperatures, what_heads_say
 from isometry.objective import Labelled
 from isometry.story import evaluate, export, load, predict, prepare, train
 from isometry_moons.dataset import posterior, simulated
@@ -420,6 +421,19 @@ def test_amending_again_changes_nothing_and_tidies_what_a_crash_left(vault, tmp_
     assert vault.best() == amended, "the amended one comes first"
     assert vault.amend(vault.best(), {"t": torch.tensor(2.0)}, calibration={"t": 2.0}) == amended
     assert sorted(os.listdir(vault.folder)) == ["step-00000002-2", "step-00000003"]
+
+
+def test_amending_again_changes_nothing_though_something_is_no_number(vault):
+    told = {"t": torch.tensor(math.nan)}, {"t": {"nll": math.nan, "temperature": math.inf}}
+    amended = vault.amend(vault.best(), told[0], calibration=told[1])
+    assert vault.amend(vault.best(), told[0], calibration=told[1]).path == amended.path
+
+
+def test_what_is_told_of_a_calibration_is_what_is_read_back():
+    found = Calibrated(Fitted(math.nan, "no labels", 0), *[calibration_at(np.empty((0, 2)), np.empty(0, int))] * 2)
+    told = as_plain(found)
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert (told["temperature"], told["outcome"], told["before"]["nll"]) == (None, "no labels", None)
 
 
 def test_amending_a_weight_that_is_none_is_refused(vault):
