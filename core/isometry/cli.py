@@ -17,7 +17,6 @@ Torch is imported only once an app is needed: help answers at once.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -28,6 +27,7 @@ from typing import Any, NoReturn
 import isometry
 from isometry.app import find_apps, load_app
 from isometry.choice import add_choice, chosen
+from isometry.events import as_json
 from isometry.table import print_rows
 from isometry.verbs import compare, doctor, rate, sweep
 
@@ -134,7 +134,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 def _apps(options: argparse.Namespace, _rest: list[str]) -> int:
     entries = find_apps().values()
     if options.json:
-        print(json.dumps([{"name": e.name, "package": e.package, "summary": e.summary} for e in entries], indent=2))
+        print(as_json([{"name": e.name, "package": e.package, "summary": e.summary} for e in entries]))
         return 0
     for entry in entries:
         print(f"{entry.name:<12} {entry.summary}")
@@ -166,7 +166,7 @@ def _evaluate(options: argparse.Namespace, _rest: list[str]) -> int:
         return _evaluate_together([loaded, *_others(app, options)], options)
     scores = story.evaluate(loaded, options.files)
     if options.json:
-        print(story.as_json({"checkpoint": str(loaded.checkpoint.path), "scores": scores}))
+        print(as_json({"checkpoint": str(loaded.checkpoint.path), "scores": scores}))
     else:
         print_rows([{"score": name, "value": value} for name, value in scores.items()])
     return 0
@@ -184,7 +184,7 @@ def _predict(options: argparse.Namespace, _rest: list[str]) -> int:
     else:
         rows = story.predict(loaded, options.files, options.out)
     if options.json:
-        print(story.as_json(rows))
+        print(as_json(rows))
     else:
         print_rows(rows)
         if options.out is not None:
@@ -200,7 +200,6 @@ def _others(app: Any, options: argparse.Namespace) -> list[Any]:
 
 def _evaluate_together(members: list[Any], options: argparse.Namespace) -> int:
     from isometry.ensemble import evaluate_together
-    from isometry.story import as_json
 
     scores, alone, spread = evaluate_together(members, options.files)
     if options.json:
@@ -223,13 +222,13 @@ def _export(options: argparse.Namespace, _rest: list[str]) -> int:
     from isometry import story
 
     folder = story.export(app, options.model, options.folder)
-    print(json.dumps({"checkpoint": str(folder)}) if options.json else f"written: {folder}")
+    print(as_json({"checkpoint": folder}) if options.json else f"written: {folder}")
     return 0
 
 
-def _print_trained(trained: Any, app: str, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"run": str(trained.folder), "reason": trained.reason, "scores": trained.scores}, indent=2))
+def _print_trained(trained: Any, app: str, is_json: bool) -> None:
+    if is_json:
+        print(as_json({"run": trained.folder, "reason": trained.reason, "scores": trained.scores}))
         return
     if trained.reason == "finished before":
         print("this run was finished before; another --out starts a new one")

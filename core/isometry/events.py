@@ -190,6 +190,11 @@ def _decode(line: bytes) -> Event | None:
     return _revived(found) if b'"NaN"' in line or b'Infinity"' in line else found
 
 
+def as_json(value: Any) -> str:
+    """Results as strict JSON to be read by people too; what is no number is spelled as in the event log."""
+    return json.dumps(plain(value), indent=2, allow_nan=False)
+
+
 def plain(value: Any) -> Any:
     """`value` in the types JSON knows."""
     if isinstance(value, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from torch import nn
 from isometry.app import App, Data
 from isometry.checkpoint import Vault
 from isometry.durable import temporary_beside
-from isometry.events import event
+from isometry.events import as_json, event
 from isometry.finish import finish
 from isometry.fit import Fit, Task
 from isometry.fleet import Fleet
@@ -251,8 +250,3 @@ def _go_on_or_start(fit: Fit, app: App, settings: Any, data: Data, run: RunFolde
     )
     for line in data.notes if state is None else ():
         tell.note(line)
-
-
-def as_json(value: Any) -> str:
-    """Results as JSON, numbers in full."""
-    return json.dumps(value, indent=2, default=lambda x: x.tolist() if isinstance(x, torch.Tensor) else str(x))

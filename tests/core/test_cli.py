@@ -1,17 +1,23 @@
 """What the command line promises: the same commands for every app, one line for a mistake, nothing left behind."""
 
 import json
+import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import forked
 import isometry.cli
 import pytest
+import torch
 from isometry.checkpoint import Vault
 from isometry.events import read_events
 from isometry.runfolder import RunFolder
+from isometry.story import Trained
+from isometry_wave.train import APP
 
 FOREIGN = str(Path(__file__).parent.parent / "foreign")
 SHORT = ["--fit.epochs", "2", "--data.n", "40"]
@@ -138,6 +144,33 @@ def test_the_log_of_a_run_is_complete(trained):
 
 
 # Settings
+
+
+def strict(text: str) -> Any:
+    return json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+
+def test_what_is_no_number_is_still_strict_json(isometry_, trained, points, monkeypatch):
+    finished = Trained(trained, "finished", {"test": {"rmse": math.inf}})
+    monkeypatch.setattr("isometry.story.train", lambda *_, **__: finished)
+    monkeypatch.setattr("isometry.story.evaluate", lambda *_: {"rmse": math.nan})
+    monkeypatch.setattr("isometry.story.predict", lambda *_: [{"y": torch.tensor([1.0, -math.inf])}])
+    assert strict(isometry_("train", "wave", "--json")[1])["scores"] == {"test": {"rmse": "Infinity"}}
+    assert strict(isometry_("evaluate", "wave", str(trained), "--json")[1])["scores"] == {"rmse": "NaN"}
+    assert strict(isometry_("predict", "wave", str(trained), str(points), "--json")[1]) == [{"y": [1.0, "-Infinity"]}]
+
+
+def test_the_doctor_speaks_strict_json_of_a_dead_network(isometry_, monkeypatch):
+    def dead(settings):
+        model = APP.model(settings)
+        for parameter in model.parameters():
+            torch.nn.init.constant_(parameter, 1e-30)
+        return model
+
+    monkeypatch.setattr("isometry_wave.train.APP", replace(APP, model=dead))
+    code, told, _ = isometry_("doctor", "wave", "--json")
+    assert code == 1
+    assert strict(told)["verdict"] == "fatal"
 
 
 def settings_of(folder: Path) -> dict:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import Any
+
+from isometry.events import as_json
 
 MOST_COLUMNS = 5  # of runs side by side
 
@@ -22,7 +23,6 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace, _rest: list[str]) -> int:
     from isometry.compare import as_rows, compare, differing
-    from isometry.events import plain
     from isometry.table import check_table_path, write_table
 
     if options.out is not None:
@@ -46,7 +46,7 @@ def _run(options: argparse.Namespace, _rest: list[str]) -> int:
             }
             for place, entry in enumerate(entries)
         ]
-        print(json.dumps(plain({"app": entries[0].app, "runs": told}), indent=2))
+        print(as_json({"app": entries[0].app, "runs": told}))
     else:
         _print(rows, list(differing(entries)))
         if options.out is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isometry.choice import add_choice, chosen
+from isometry.events import as_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,9 +43,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if options.json:
         from dataclasses import asdict
 
-        from isometry.events import plain
-
-        print(json.dumps(plain(asdict(found)), indent=2))
+        print(as_json(asdict(found)))
         return 0
     _print(found)
     if page is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from isometry.choice import add_choice, chosen
+from isometry.events import as_json
 
 EXIT_BAD_INPUT = 2
 
@@ -67,7 +67,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         tell=None if options.json else _tell,
     )
     if options.json:
-        print(json.dumps({"sweep": str(out)} | as_data(swept), indent=2))
+        print(as_json({"sweep": out} | as_data(swept)))
     else:
         _print(swept)
     return 0
