@@ -27,6 +27,7 @@ N_ROUNDS = 400
 N_NEWTON = 60
 MOST_ACTIVE = 48  # inputs the active set starts with
 N_HALVINGS = 200
+FLAT = 1e-12  # curvature in units of √p, bits
 
 
 @dataclass(frozen=True)
@@ -202,8 +203,8 @@ def _newton(channel: Channel, penalty: Array, inputs: Array, active: np.ndarray)
         spread = scores.max() - p @ scores
         if spread < TOLERANCE / 100:
             break
-        step = _newton_step(rows, np.maximum(inputs @ channel.rows, SMALLEST), scores)
-        if not step @ scores > 0:  # rounding
+        step = _newton_step(rows, p, np.maximum(inputs @ channel.rows, SMALLEST), scores)
+        if len(active) == 1 or not step @ scores > 0:  # rounding
             break
         falling = step < 0
         to_zero = np.min(-p[falling] / step[falling], initial=np.inf)
@@ -220,13 +221,20 @@ def _newton(channel: Channel, penalty: Array, inputs: Array, active: np.ndarray)
     return inputs
 
 
-def _newton_step(rows: Array, outputs: Array, scores: Array) -> Array:
-    """Of the sum's second-order model under Σ p = 1; the shortest one where inputs are redundant."""
-    n = len(rows)
-    system = np.zeros((n + 1, n + 1))
-    system[:n, :n] = (rows / outputs) @ rows.T / NATS
-    system[:n, n] = system[n, :n] = 1.0
-    return np.linalg.lstsq(system, np.append(scores, 0.0), rcond=1e-13)[0][:n]
+def _newton_step(rows: Array, inputs: Array, outputs: Array, scores: Array) -> Array:
+    """Of the sum's second-order model under Σ p = 1. Where inputs are redundant the model is flat: a long way up.
+
+    In units of √p no curvature is above 1 / ln 2, however rare an input.
+    """
+    unit = np.sqrt(inputs)
+    # Steps that keep the sum: the columns of this reflection but its first, which is along √p.
+    mirror = unit.copy()
+    mirror[0] += 1.0
+    keep = (np.eye(len(unit)) - np.outer(mirror, mirror) / mirror[0])[:, 1:]
+    scaled = rows * unit[:, None]
+    curvature, directions = np.linalg.eigh(keep.T @ (scaled / outputs @ scaled.T) @ keep / NATS)
+    slopes = directions.T @ (keep.T @ (unit * scores))
+    return unit * (keep @ (directions @ (slopes / np.maximum(curvature, FLAT))))
 
 
 def _within_budget(channel: Channel, costs: Array, budget: float, tolerance: float, max_steps: int) -> Capacity:

@@ -94,6 +94,18 @@ def test_blahut_arimoto_alone_closes_the_gap() -> None:
     assert channel.information(inputs) == pytest.approx(capacity(channel.rows).bits, abs=EXACT)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_more_inputs_than_outputs_and_near_copies_are_certified_too(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.dirichlet(np.full(3, 0.3), size=10)
+    copies = rows[:3] * (1 - 1e-4) + 1e-4 / 3
+    assert capacity(np.vstack([rows, copies])).gap < EXACT
+
+
+def test_one_input_carries_nothing() -> None:
+    assert capacity([[0.2, 0.8]]).bits == 0
+
+
 def test_both_bounds_hold_at_any_inputs() -> None:
     rng = np.random.default_rng(1)
     rows = rng.dirichlet(np.ones(5), size=6)
