@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import isometry_data.cascade
 import numpy as np
 import pytest
 from isometry.information.bits import mutual_information
@@ -23,6 +27,8 @@ from isometry_data.cascade.reactions import Cascade
 from isometry_data.cascade.trajectories import path_information, signal_path_information
 from scipy.linalg import expm
 from scipy.stats import chi2, poisson
+
+README = Path(isometry_data.cascade.__file__).with_name("README.md")
 
 EXACT = 1e-9
 OF_THE_BOX = 1e-7  # what lies outside it
@@ -294,6 +300,12 @@ def test_a_dose_response_table_carries_its_truth(time: float | None) -> None:
         mean, variance = mean_and_variance(rows[i])
         cells = table.columns["gene"][table.columns["dose"] == dose]
         assert abs(cells.mean() - mean) < STANDARD_ERRORS * np.sqrt(variance / len(cells))
+
+
+def test_the_readme_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    code, printed = re.findall(r"^```(?:python)?\n(.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
+    exec(compile(code, str(README), "exec"), {})
+    assert capsys.readouterr().out == printed
 
 
 def test_channel_of_a_stage_is_its_response_to_each_environment(at_rest: np.ndarray) -> None:
