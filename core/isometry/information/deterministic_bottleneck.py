@@ -1,8 +1,7 @@
 """The deterministic information bottleneck: every x goes to one state, and what is paid for is the entropy of T.
 
 Minimise H(T) - β I(T; Y). The iteration t(x) = argmax log p(t) - β KL(p(y|x) | p(y|t)) never raises it, but has many
-resting places (from one start it finds the optimum of 8 symbols in one case of ten): it starts at many, and from each
-single symbols then move to wherever the sum falls, until none does.
+resting places: it starts at many, and from each single symbols then move to wherever the sum falls, until none does.
 
 Source: Strouse and Schwab 2017, arXiv:1604.00268, section 3.
 """
