@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 
 import torch
 from isometry.app import load_app
-from isometry.begin import first_batch, mean_loss
 from isometry.doctor import Examination, examine
-from isometry.story import prepare
+from isometry.doctor.visit import visited
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
-from nets import DEEP_NETS, OTHER_NETS, cross_entropy
+from nets import DEEP_NETS, MEMORY_NETS, OTHER_NETS, cross_entropy
 
 N_TIMES = 3
 
@@ -36,7 +35,7 @@ class Subject(NamedTuple):
 
 def subjects() -> Iterator[Subject]:
     chosen = ("tanh, orthogonal", "ReLU, He, residual × 1/√L", "CNN, 20", "Transformer, pre", "LSTM, torch")
-    for net in (*DEEP_NETS, *OTHER_NETS):
+    for net in (*DEEP_NETS, *OTHER_NETS, *MEMORY_NETS):
         if net.name.startswith(chosen):
             yield Subject(net.name, net.make(), net.batch(), cross_entropy)
     layer = nn.TransformerEncoderLayer(256, 8, 1024, batch_first=True, norm_first=True)
@@ -50,9 +49,8 @@ def subjects() -> Iterator[Subject]:
     )
     for preset in ("tiny", "silicon"):
         app = load_app("crystal")
-        prepared = prepare(app, app.presets[preset])
-        batch = first_batch(app, prepared.settings, prepared.data.train, torch.device("cpu"))
-        yield Subject(f"crystal, {preset}", prepared.model, batch, mean_loss(prepared.objective))
+        with visited(app, app.presets[preset].changed(device="cpu")) as patient:
+            yield Subject(f"crystal, {preset}", patient.model, patient.batch, patient.loss)
 
 
 def told(name: str, found: list[Examination]) -> str:

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, Literal, Self, cast
 
@@ -128,6 +129,18 @@ def sharded_like(tensor: Tensor, like: Tensor) -> Tensor:
 
     placed = cast(Any, like)
     return distribute_tensor(tensor.to(placed.device), placed.device_mesh, placed.placements)
+
+
+@contextmanager
+def on_threads(n: int | None) -> Iterator[None]:
+    """A context in which this process computes on `n` threads of a CPU. None: on as many as before."""
+    before = torch.get_num_threads()
+    try:
+        if n is not None:
+            torch.set_num_threads(n)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def choose_device(name: str, local_rank: int | None = None) -> torch.device:

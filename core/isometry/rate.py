@@ -16,23 +16,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from isometry.checkpoint import Vault
+from isometry.curriculum import has_levels
 from isometry.doctor.curvature import measure_curvature
+from isometry.doctor.still import held_still
 from isometry.doctor.subject import Subject
+from isometry.first import at_first_level, first_of, mean_loss
 from isometry.fit import Fit
-from isometry.fleet import Fleet, choose_device
+from isometry.fleet import on_threads
 from isometry.optim import set_rate
-from isometry.randomness import preserved_randomness
 from isometry.start import choose_scale
 from isometry.step import MicroBatch
-from isometry.story import prepare
+from isometry.story import prepare, trial_of
 from isometry.task import Task
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class RateRange:
     """Where the test ended because the loss had grown or was no number, up to 10 times the rate at which harm begins;
     None: it reached the highest rate."""
     stable: float | None = None
-    """2 / λ_max of the loss on the first batch: where plain gradient descent begins to diverge. A measure of the
+    """2 / λ_max of the loss on the first micro-batch: where plain gradient descent begins to diverge. A measure of the
     landscape; optimizers that rescale their gradients are not bound by it."""
     configured: dict[str, float] = field(default_factory=dict)
     """Rates of the settings and of the app's presets, by name."""
@@ -91,44 +90,23 @@ def rate_range(
 
 def rate_range_of(app: App, settings: Any, **options: Any) -> RateRange:
     """The range test of an app's fresh network, with the rates of its presets beside it."""
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    settings, data, model, objective = prepare(app, settings)
-    task = Task(
-        model=model,
-        objective=objective,
-        train=data.train,
-        valid=None,
-        collate=app.collate,
-        fit=settings.fit,
-        optim=settings.optim,
-        precision=settings.precision,
-        guard=settings.guard,
-        seed=settings.seed,
-        fleet=Fleet(0, 1, choose_device(settings.device), settings.fleet.shard),
-        vault=Vault(Path("nowhere")),  # it makes its folder when it saves, and here it never does
-        emit=lambda event: None,
-    )
+    with on_threads(settings.threads):
+        found = rate_range(trial_of(app, prepare(app, settings)), **options)
     presets = {f"preset {name}": preset.optim.rate for name, preset in app.presets.items()}
-    return replace(rate_range(task, **options), configured={"these settings": settings.optim.rate} | presets)
+    return replace(found, configured={"these settings": settings.optim.rate} | presets)
 
 
 @contextmanager
 def _borrowed(task: Task) -> Iterator[Fit]:
     """A fit of the task whose network is given back as it was."""
-    before = {name: tensor.detach().clone() for name, tensor in task.model.state_dict().items()}
-    modes = [(module, module.training) for module in task.model.modules()]
     was_deterministic = torch.are_deterministic_algorithms_enabled()
-    with preserved_randomness():
-        fit = Fit(replace(task, fit=task.fit.changed(average=None)))
+    with held_still(task.model), at_first_level(task):
         try:
+            fit = Fit(replace(task, valid=None, fit=task.fit.changed(average=None)))
             fit.model.train()
             yield fit
         finally:
             torch.use_deterministic_algorithms(was_deterministic)
-            task.model.load_state_dict(before)
-            for module, mode in modes:
-                module.training = mode
 
 
 def _losses(fit: Fit, rates: list[float]) -> tuple[list[float], float | None]:
@@ -159,9 +137,11 @@ def _apart(fit: Fit, n_batches: int) -> list[float]:
 
 
 def _batches(fit: Fit) -> Iterator[tuple[int, list[MicroBatch]]]:
-    """The run's own batches, epoch after epoch."""
+    """The run's own batches, epoch after epoch, with the model at the epoch's level."""
     for epoch in count():
         fit.position.epoch = epoch
+        if has_levels(fit.model):
+            fit.model.set_level(fit.curriculum.level(epoch))  # type: ignore[operator]
         yield from fit._fetch(fit.order.batches(epoch))
 
 
@@ -183,13 +163,9 @@ class _End:
 
 
 def _stable_rate(fit: Fit) -> float | None:
-    n_global, batch = next(fit._fetch(fit.order.batches(0)[:1]))
-
-    def loss(model: nn.Module, data: Any) -> Tensor:
-        return fit.task.objective.loss(model, data).each.sum() / n_global
-
+    batch, loss = first_of(fit.task).batch, mean_loss(fit.task.objective)
     try:
-        with Subject.of(fit.model, batch[0].data, loss, seed=fit.task.seed) as subject:
+        with at_first_level(fit.task), Subject.of(fit.model, batch, loss, seed=fit.task.seed) as subject:
             return measure_curvature(subject).stable_rate
     except ValueError:
         return None

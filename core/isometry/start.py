@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from isometry.curriculum import at_level
+from isometry.first import at_first_level, first_of, mean_loss
 from isometry.precision import USUAL_SCALE
 
 if TYPE_CHECKING:
@@ -32,17 +32,14 @@ def _forecast(fit: Fit) -> Half:
     from isometry.doctor.half import Half, measure_half
     from isometry.doctor.subject import Subject
 
-    n_global, batch = next(fit._fetch(fit.order.batches(0)[:1]))
+    first, mean = first_of(fit.task, fit.fleet.world), mean_loss(fit.task.objective)
 
-    def loss(model: nn.Module, data: Any) -> Tensor:
+    def loss(model: nn.Module, batch: Any) -> Tensor:
         """As a step scales it: a micro-batch's share of the mean over the global batch."""
-        return fit.task.objective.loss(model, data).each.float().sum() * (fit.fleet.world / n_global)
+        return mean(model, batch) * first.weight
 
     try:
-        with (
-            at_level(fit.model, fit.curriculum.level(0), afterwards=1.0),
-            Subject.of(fit.model, batch[0].data, loss, seed=fit.task.seed) as subject,
-        ):
+        with at_first_level(fit.task), Subject.of(fit.model, first.batch, loss, seed=fit.task.seed) as subject:
             return measure_half(subject)
     except ValueError as error:
         return Half(reason=str(error))

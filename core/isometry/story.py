@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
 from isometry.app import App, Data
 from isometry.checkpoint import Vault
 from isometry.durable import temporary_beside
-from isometry.events import as_json, event
+from isometry.events import Event, as_json, event
 from isometry.finish import finish
 from isometry.fit import Fit, Task
-from isometry.fleet import Fleet
+from isometry.fleet import Fleet, choose_device, on_threads
 from isometry.heads import check_heads
 from isometry.listeners import Listeners
 from isometry.loaded import Loaded, find_checkpoint, load, own_test_set, scored, shipped_checkpoints
@@ -74,6 +73,37 @@ def prepare(app: App, settings: Any) -> Prepared:
     return Prepared(settings, data, app.model(settings), app.objective(settings))
 
 
+def task_of(
+    app: App, prepared: Prepared, fleet: Fleet, vault: Vault, emit: Callable[[Event], None], **more: Any
+) -> Task:
+    """The task that these settings make; `more` as `Task` takes it."""
+    settings, data, model, objective = prepared
+    return Task(
+        model=model,
+        objective=objective,
+        train=data.train,
+        valid=data.valid,
+        collate=app.collate,
+        fit=settings.fit,
+        optim=settings.optim,
+        precision=settings.precision,
+        guard=settings.guard,
+        seed=settings.seed,
+        fleet=fleet,
+        vault=vault,
+        emit=emit,
+        **more,
+    )
+
+
+def trial_of(app: App, prepared: Prepared) -> Task:
+    """The task for looking at how a run begins: in this process alone, telling nobody."""
+    settings = prepared.settings
+    fleet = Fleet(0, 1, choose_device(settings.device), settings.fleet.shard)
+    vault = Vault(Path("nowhere"))  # it makes its folder when it saves, and here it never does
+    return task_of(app, prepared, fleet, vault, lambda event: None)
+
+
 def train(app: App, settings: Any, out: str | Path, *, is_quiet: bool = False) -> Trained:
     """Train in the folder `out`, or go on with the run that lies there.
 
@@ -82,19 +112,22 @@ def train(app: App, settings: Any, out: str | Path, *, is_quiet: bool = False) -
         OSError: `out` is in use, is no run folder, or cannot be written.
         Interrupted: on SIGINT or SIGTERM; the state is saved.
     """
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    with Fleet.start(settings.fleet, settings.device) as fleet, _run_folder(out, fleet) as run:
+    with (
+        on_threads(settings.threads),
+        Fleet.start(settings.fleet, settings.device) as fleet,
+        _run_folder(out, fleet) as run,
+    ):
         _check_same_run(run, app, settings, fleet)
         if fleet.broadcast(run.report.is_file()):  # the last thing a run writes
             return Trained(run.path, "finished before", run.read_json(run.scores.name)["scores"])
-        settings, data, model, objective = prepare(app, settings)
+        prepared = prepare(app, settings)
+        settings, data, model, objective = prepared
         check_heads(model, objective, data.valid, app.collate)
         vault = Vault(run.checkpoints, better=objective.better)
         with Listeners(run, settings, fleet, is_quiet) as tell:
             vault.tell = tell.note
-            begun = _begin(app, settings, data, model, fleet) if vault.newest() is None else None
-            task = _task(app, settings, data, model, objective, vault, fleet, tell)
+            task = _told_task(app, prepared, fleet, vault, tell)
+            begun = _begin(task, settings.initialise) if vault.newest() is None else None
             fit = Fit(task)
             _go_on_or_start(fit, app, settings, data, run, tell)
             if begun is not None:
@@ -192,37 +225,28 @@ def _check_same_run(run: RunFolder, app: App, settings: Any, fleet: Fleet) -> No
         run.write_json(run.settings.name, asked)
 
 
-def _task(
-    app: App, settings: Any, data: Data, model: nn.Module, objective: Any, vault: Vault, fleet: Fleet, tell: Listeners
-) -> Task:
-    return Task(
-        model=model,
-        objective=objective,
-        train=data.train,
-        valid=data.valid,
-        collate=app.collate,
-        fit=settings.fit,
-        optim=settings.optim,
-        precision=settings.precision,
-        guard=settings.guard,
-        seed=settings.seed,
-        fleet=fleet,
-        vault=vault,
-        emit=tell.emit,
-        manifest={"app": app.name, "settings": settings.model_dump(mode="json"), "data": data.checksums},
+def _told_task(app: App, prepared: Prepared, fleet: Fleet, vault: Vault, tell: Listeners) -> Task:
+    settings = prepared.settings
+    return task_of(
+        app,
+        prepared,
+        fleet,
+        vault,
+        tell.emit,
+        manifest={"app": app.name, "settings": settings.model_dump(mode="json"), "data": prepared.data.checksums},
         log_every=settings.log.every,
         health_every=settings.log.health,
         bookmark=tell.bookmark,
     )
 
 
-def _begin(app: App, settings: Any, data: Data, model: nn.Module, fleet: Fleet) -> str | None:
+def _begin(task: Task, how: Any) -> str | None:
     """Every process does the same to its own copy of the model."""
-    if settings.initialise == "own":
+    if how == "own":
         return None
     from isometry.begin import begin
 
-    return begin(app, settings, data.train, model, fleet.device)
+    return begin(task, how)
 
 
 def _go_on_or_start(fit: Fit, app: App, settings: Any, data: Data, run: RunFolder, tell: Listeners) -> None:

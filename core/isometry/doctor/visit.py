@@ -6,16 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
 from isometry.app import App
-from isometry.begin import first_batch, mean_loss
+from isometry.curriculum import CurriculumSettings
 from isometry.doctor.examination import Examination, examine
 from isometry.doctor.subject import ScalarLoss
 from isometry.doctor.treatment import Treatment, treat
-from isometry.fleet import choose_device
-from isometry.story import load, prepare
+from isometry.first import at_first_level, first_of, mean_loss
+from isometry.fleet import on_threads
+from isometry.story import load, prepare, trial_of
+from isometry.task import Task
 
 
 class Patient(NamedTuple):
@@ -54,23 +55,22 @@ def treat_app(app: App, settings: Any) -> Treatment:
 
 @contextmanager
 def visited(app: App, settings: Any, checkpoint: str | None = None) -> Iterator[Patient]:
-    """The threads that the settings ask for hold for the visit alone."""
-    threads = torch.get_num_threads()
-    try:
-        if settings.threads is not None:
-            torch.set_num_threads(settings.threads)
-        yield _patient(app, settings, checkpoint)
-    finally:
-        torch.set_num_threads(threads)
+    """Fresh weights at the level and on the micro-batch with which training begins, trained ones on the whole task.
+
+    The threads that the settings ask for hold for the visit alone.
+    """
+    with on_threads(settings.threads):
+        settings, task = _case(app, settings, checkpoint)
+        model = task.model.to(device=task.fleet.device, dtype=task.precision.parameter_dtype)
+        with at_first_level(task):
+            yield Patient(model, first_of(task).batch, mean_loss(task.objective), settings)
 
 
-def _patient(app: App, settings: Any, checkpoint: str | None) -> Patient:
-    device = choose_device(settings.device)
-    if checkpoint is not None:
-        loaded = load(app, checkpoint, device=settings.device)
-        prepared = prepare(app, loaded.settings)._replace(model=loaded.model)
-    else:
+def _case(app: App, settings: Any, checkpoint: str | None) -> tuple[Any, Task]:
+    if checkpoint is None:
         prepared = prepare(app, settings)
-    model = prepared.model.to(device=device, dtype=prepared.settings.precision.parameter_dtype)
-    batch = first_batch(app, prepared.settings, prepared.data.train, device)
-    return Patient(model, batch, mean_loss(prepared.objective), prepared.settings)
+        return prepared.settings, trial_of(app, prepared)
+    loaded = load(app, checkpoint, device=settings.device)
+    whole = loaded.settings.changed(device=settings.device, fit={"curriculum": CurriculumSettings()})
+    prepared = prepare(app, whole)._replace(model=loaded.model)
+    return loaded.settings, trial_of(app, prepared)
