@@ -26,7 +26,7 @@ from isometry.objective import Objective
 from isometry.randomness import seed_everything
 from isometry.run_settings import that_matter
 from isometry.runfolder import LOCK, RunFolder
-from isometry.settings import differences
+from isometry.settings import differences, validated
 from isometry.table import check_table_path, write_table
 
 __all__ = [
@@ -215,7 +215,7 @@ def _check_same_run(run: RunFolder, app: App, settings: Any, fleet: Fleet) -> No
     asked = {"app": app.name, "settings": that_matter(settings)}
     if run.settings.is_file():
         stored = run.read_json(run.settings.name)
-        changed = differences(stored, asked)
+        changed = differences(_completed(stored, app), asked)
         if changed:
             raise ValueError(
                 f"{run.path}: holds a run with other settings ({'; '.join(changed[:5])}); choose another --out, or the "
@@ -223,6 +223,18 @@ def _check_same_run(run: RunFolder, app: App, settings: Any, fleet: Fleet) -> No
             )
     elif fleet.is_lead:
         run.write_json(run.settings.name, asked)
+
+
+def _completed(stored: dict[str, Any], app: App) -> dict[str, Any]:
+    """What a run was asked, with the defaults of settings that did not exist yet: they are what it ran under.
+
+    What is stored stays, whatever the default is by now: a loss scale of 65536 is not "auto", so that such a run goes
+    on only if the command says --precision.scale 65536.
+    """
+    try:
+        return stored | {"settings": that_matter(validated(app.settings, stored["settings"], "settings"))}
+    except ValueError:  # of another app, or with settings that are gone: the differences name them
+        return stored
 
 
 def _told_task(app: App, prepared: Prepared, fleet: Fleet, vault: Vault, tell: Listeners) -> Task:

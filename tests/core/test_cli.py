@@ -289,6 +289,42 @@ def test_other_settings_in_the_same_folder_are_refused(isometry_, trained):
     assert (trained / "settings.json").read_text() == before
 
 
+def with_stored(folder: Path, change) -> None:
+    stored = settings_of(folder)
+    change(stored["settings"])
+    (folder / "settings.json").write_text(json.dumps(stored))
+
+
+def test_a_run_older_than_a_setting_goes_on_with_its_default(isometry_, trained, ram):
+    def forget(settings):
+        del settings["initialise"], settings["fit"]["curriculum"], settings["fit"]["tokens"]
+        del settings["precision"]["scale"]
+
+    folder = copied(trained, ram)
+    with_stored(folder, forget)
+    assert isometry_("train", "wave", "--out", folder, *SHORT)[0] == 0
+    code, _, err = isometry_("train", "wave", "--out", folder, "--fit.tokens", "64", *SHORT)
+    assert code == 1
+    one_line(err, "fit.tokens: None -> 64")
+
+
+def test_what_a_run_was_told_stays_though_the_default_has_changed(isometry_, trained, ram):
+    folder = copied(trained, ram)
+    with_stored(folder, lambda settings: settings["precision"].update(scale=65536.0))
+    code, _, err = isometry_("train", "wave", "--out", folder, *SHORT)
+    assert code == 1
+    one_line(err, "precision.scale: 65536.0 -> 'auto'")
+    assert isometry_("train", "wave", "--out", folder, "--precision.scale", "65536", *SHORT)[0] == 0
+
+
+def test_a_run_with_a_setting_that_is_gone_says_so(isometry_, trained, ram):
+    folder = copied(trained, ram)
+    with_stored(folder, lambda settings: settings.update(gone=3))
+    code, _, err = isometry_("train", "wave", "--out", folder, *SHORT)
+    assert code == 1
+    one_line(err, "settings.gone: 3 -> None")
+
+
 def test_settings_without_effect_may_change(isometry_, trained):
     assert isometry_("train", "wave", "--out", trained, *SHORT, "--fit.workers", "1", "--log.every", "3")[0] == 0
 
