@@ -45,8 +45,6 @@ HEAVY = {"torch", "numpy", "scipy", "matplotlib", "ase", "e3nn", "torch_geometri
 
 # A distribution that another library imports for us, by what we import to get it.
 THROUGH = {"torch.utils.tensorboard": "tensorboard"}
-# Chosen and tried together with the rest, ahead of the apps that read sequences.
-AHEAD_OF_USE = {"biopython"}
 
 
 class Import(NamedTuple):
@@ -251,7 +249,7 @@ def test_every_dependency_is_imported_and_every_import_declared() -> None:
     extras = [line for name, lines in project["optional-dependencies"].items() if name != "dev" for line in lines]
     declared = {re.split(r"[\[<>=~!; ]", line)[0].lower() for line in project["dependencies"] + extras}
     assert third_party() - declared == set(), "imported, but not declared in pyproject.toml"
-    assert declared - third_party() - AHEAD_OF_USE == set(), "declared in pyproject.toml, but imported nowhere"
+    assert declared - third_party() == set(), "declared in pyproject.toml, but imported nowhere"
 
 
 def third_party() -> set[str]:

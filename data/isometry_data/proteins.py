@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from isometry_data.accessibility import relative_accessibility
+from isometry_data.catalogue import locate
 from isometry_data.fasta import read_fasta
 from isometry_data.mkdssp import has_mkdssp, states_by_mkdssp
 from isometry_data.protein_records import ProteinRecord, Reading, three_states
@@ -50,6 +51,15 @@ def read_proteins(path: str | os.PathLike[str], labelling: Labelling | None = No
     structure = read_chains(path)
     notes = list(structure.notes)
     return Reading(labelled(structure, labelling or Labelling(), notes), notes)
+
+
+def read_protein_set(name: str, file: str | None = None) -> list[ProteinRecord]:
+    """The records of a set of the catalogue, `read_protein_set("netsurfp2", "train")`.
+
+    Only the masks of netsurfp2's training and validation chains tell disorder; others say which labels count.
+    Errors as `locate` and `read_states`.
+    """
+    return read_states(locate(name, file), mask_is_order=name == "netsurfp2" and file != "cb513")
 
 
 def labelled(structure: Structure, labelling: Labelling, notes: list[str] | None = None) -> list[ProteinRecord]:

@@ -303,7 +303,8 @@ def test_every_entry_says_whose_it_is():
         assert entry.citation
         assert len({file.name for file in entry.files}) == len(entry.files)
         for file in entry.files:
-            assert entry.is_own or (file.size and len(file.sha256) == 64 and file.sources and file.convert)
+            assert entry.is_own or not file.sources or (file.size and len(file.sha256) == 64 and file.convert)
+            assert (file.size is None) == (file.sha256 is None)
 
 
 @needs_data

@@ -1,0 +1,89 @@
+"""Splits that do not leak: clusters of similar sequences, and test sequences with a near copy in training.
+
+MMseqs2 finds the similar pairs where it is installed, else our own search by shared words (`local_alignments`), which
+misses part of the distant ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from isometry_data.local_alignments import Alignment, alignments_by_words, linked_by_words
+from isometry_data.mmseqs import alignments_by_mmseqs, has_mmseqs
+from isometry_data.protein_records import ProteinRecord
+
+IDENTITY = 0.25  # above which two chains of this length are taken for relatives
+COVERAGE = 0.5  # of the shorter sequence; less is a shared piece, not a near copy
+SEARCHES = ("auto", "mmseqs", "words")
+
+
+class NearCopy(NamedTuple):
+    """A test sequence and the training sequence most like it."""
+
+    test: ProteinRecord
+    train: ProteinRecord
+    identity: float  # of the aligned columns
+    coverage: float  # share of the shorter sequence that is aligned
+
+    def __str__(self) -> str:
+        return f"{self.test.name}: {self.identity:.0%} identical to {self.train.name} over {self.coverage:.0%}"
+
+
+def near_copies(
+    train: Sequence[ProteinRecord],
+    test: Sequence[ProteinRecord],
+    identity: float = IDENTITY,
+    coverage: float = COVERAGE,
+    search: str = "auto",
+) -> list[NearCopy]:
+    """The test sequences with a near copy in training, in the order of `test`, each with the most identical one.
+
+    Args:
+        identity: least share of identical columns in the best local alignment.
+        coverage: least share of the shorter sequence that is aligned.
+        search: `mmseqs`, `words`, or `auto`: the first if it is installed.
+    Raises:
+        OSError: `mmseqs` was demanded and is not there or fails.
+    """
+    queries, targets = [record.sequence for record in test], [record.sequence for record in train]
+    by_mmseqs = chosen_search(search) == "mmseqs"
+    found = alignments_by_mmseqs(queries, targets) if by_mmseqs else alignments_by_words(queries, targets)
+    best: dict[int, Alignment] = {}
+    for pair in found:
+        if pair.identity >= identity and pair.coverage >= coverage:
+            known = best.get(pair.query)
+            best[pair.query] = pair if known is None or pair.identity > known.identity else known
+    return [NearCopy(test[q], train[pair.target], pair.identity, pair.coverage) for q, pair in sorted(best.items())]
+
+
+def sequence_clusters(
+    sequences: Sequence[str], identity: float = IDENTITY, coverage: float = COVERAGE, search: str = "auto"
+) -> np.ndarray:
+    """[n] the number of each sequence's cluster, from 0 in order of first appearance.
+
+    Clusters are connected components: no pair that the search finds similar lies in two of them, so a split between
+    clusters does not leak by it; a chain of relatives is one cluster, however unlike its ends. Arguments and errors as
+    `near_copies`.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if chosen_search(search) == "mmseqs":
+        found = alignments_by_mmseqs(sequences, sequences)
+        links = [pair for pair in found if pair.identity >= identity and pair.coverage >= coverage]
+    else:
+        links = linked_by_words(sequences, identity, coverage)
+    n = len(sequences)
+    ends = np.array([(pair.query, pair.target) for pair in links], dtype=np.int64).reshape(-1, 2)
+    _, cluster = connected_components(coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(n, n)), False)
+    return cluster.astype(np.int64)
+
+
+def chosen_search(search: str = "auto") -> str:
+    """`mmseqs` or `words`: what `auto` means here."""
+    if search not in SEARCHES:
+        raise ValueError(f"unknown search {search!r}; expected one of {', '.join(SEARCHES)}")
+    return search if search != "auto" else "mmseqs" if has_mmseqs() else "words"
