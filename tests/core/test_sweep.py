@@ -14,12 +14,10 @@ import isometry.report
 import numpy as np
 import pytest
 import torch
-from isometry.app import Data
 from isometry.axes import points, read_axes, read_axis, with_values
 from isometry.interrupt import Interrupted
 from isometry.sweep import sweep
 from isometry_wave.train import APP
-from torch import nn
 
 TINY = APP.presets["tiny"].changed(fit={"epochs": 1}, data={"n": 20})
 FLAGS = ["--fit.epochs", "1", "--data.n", "20"]
@@ -45,88 +43,6 @@ def isometry_(capsys):
 
 def table(folder: Path) -> str:
     return (folder / "sweep.csv").read_text()
-
-
-# D1: a problem whose U-curve is known in closed form
-
-N, D, NOISE = 40, 20, 1.0
-TRUE = np.random.default_rng(5).normal(size=D)
-TRUE *= np.sqrt(0.5 * D) / np.linalg.norm(TRUE)
-BEST_DECAY = 2 * NOISE**2 / (N * TRUE @ TRUE / D)  # ridge: noise variance over weight variance, Hoerl & Kennard 1970
-
-
-class Linear(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weights = nn.Linear(D, 1, bias=False)
-        nn.init.zeros_(self.weights.weight)
-
-    def forward(self, x):
-        return self.weights(x)[:, 0]
-
-
-class Rows:
-    def __init__(self, x, y) -> None:
-        self.x, self.y = torch.from_numpy(x), torch.from_numpy(y)
-
-    def __len__(self):
-        return len(self.x)
-
-    def __getitem__(self, index):
-        return self.x[index], self.y[index]
-
-
-def drawn(seed):
-    """x, y to learn from, and x, y without noise to judge by."""
-    rng = np.random.default_rng([seed, 1])
-    x, other = rng.normal(size=(N, D)), rng.normal(size=(200, D))
-    return x, x @ TRUE + NOISE * rng.normal(size=N), other, other @ TRUE
-
-
-def ridge_data(settings):
-    x, y, other, truth = drawn(settings.seed)
-    return Data(Rows(x, y), Rows(other, truth), None, checksums={"seed": str(settings.seed)})
-
-
-RIDGE = replace(APP, data=ridge_data, learn=lambda settings, _data: settings, model=lambda _settings: Linear())
-RIDGE_SETTINGS = APP.presets["tiny"].changed(
-    fit={"epochs": 80, "batch_size": N, "average": None, "evaluate_every": 80, "save_every": 1e9},
-    optim={"name": "sgd", "rate": 0.4, "momentum": 0.5, "clip": None, "schedule": {"name": "constant", "warmup": 0}},
-    precision={"dtype": "fp64"},
-)
-
-
-def exact_rmse(decay, seed):
-    """Of the minimiser of |y - Xw|² / N + decay |w|² / 2."""
-    x, y, other, truth = drawn(seed)
-    w = np.linalg.solve(x.T @ x / N + decay / 2 * np.eye(D), x.T @ y / N)
-    return np.sqrt(np.mean((other @ w - truth) ** 2))
-
-
-def test_d1_a_ridge_regression_is_over_and_underfitted_where_theory_says(ram, plain_reports):
-    n_seeds = 4
-    swept = sweep(RIDGE, RIDGE_SETTINGS, ["optim.decay=1e-3:1"], ram / "ridge", trials=7, seeds=n_seeds)
-    thetas = [point.theta for point in swept.curve.points]
-    exact = np.array([[exact_rmse(theta, seed) for seed in range(n_seeds)] for theta in thetas])
-    found = np.array([point.valid for point in swept.curve.points])
-    assert found == pytest.approx(exact.mean(1), rel=1e-4)
-
-    best = int(exact.mean(1).argmin())
-    sides = [point.side for point in swept.curve.points]
-    assert sides[best] == "minimum"
-    assert set(sides[:best]) <= {"overfitting side", "flat"}
-    assert set(sides[best + 1 :]) <= {"underfitting side", "flat"}
-    assert (sides[0], sides[-1]) == ("overfitting side", "underfitting side")
-    # Theory's optimum is for the mean over all data sets; four of them find it within a factor of 3.
-    assert BEST_DECAY / 3 < swept.curve.minimum.theta < BEST_DECAY * 3
-    low, high = swept.curve.minimum.interval
-    assert low <= swept.curve.minimum.theta <= high
-    fine = np.geomspace(1e-2, 1, 200)
-    best_of_these = fine[np.argmin([np.mean([exact_rmse(theta, seed) for seed in range(n_seeds)]) for theta in fine])]
-    assert low < best_of_these < high
-    assert swept.curve.minimum.end is None
-    gaps = [point.gap for point in swept.curve.points]
-    assert gaps[0] > gaps[-1], "what overfits has the wider gap"
 
 
 # The points
