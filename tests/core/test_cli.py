@@ -290,7 +290,7 @@ def test_other_settings_in_the_same_folder_are_refused(isometry_, trained):
 
 
 def with_stored(folder: Path, change) -> None:
-    stored = settings_of(folder)
+    stored = json.loads((folder / "settings.json").read_text())
     change(stored["settings"])
     (folder / "settings.json").write_text(json.dumps(stored))
 
