@@ -11,9 +11,11 @@ import numpy as np
 from isometry.settings import Settings
 from isometry_data.protein_records import ProteinRecord, label_counts
 from isometry_data.proteins import Labelling, read_proteins
+from isometry_data.sequence_clusters import sequence_clusters
 from isometry_data.state_files import read_states
 from pydantic import Field, PositiveInt
 
+from isometry_protein.leaks import without_near_copies
 from isometry_protein.simulate import simulated
 
 
@@ -30,15 +32,20 @@ class SourceSettings(Settings):
     longest: PositiveInt = 160
     """simulated: residues of the longest protein."""
     with_cb6133: bool = True
-    """netsurfp2: train on the eight states of CB6133, too, the part of it without near copies of CB513."""
+    """netsurfp2: train on the eight states of CB6133, too."""
     train: tuple[Path, ...] = ()
     """files: FASTA with states (.ss), PDB or mmCIF."""
     valid: tuple[Path, ...] = ()
-    """files: if none, some of the training proteins are set apart, copies of one sequence together."""
+    """files: if none, clusters of similar training sequences are set apart."""
     test: tuple[Path, ...] = ()
     """files: if none, there is no test."""
     valid_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Share of the training proteins set apart where no validation set is given."""
+    most_identical: float = Field(default=0.25, gt=0, le=1)
+    """netsurfp2: a training chain with this share of its residues, or more, in common with one of validation or test,
+    over half of the shorter of the two, is left out. files: what makes two sequences similar."""
+    search: Literal["words", "mmseqs"] = "words"
+    """What finds similar sequences: our own search, the same everywhere, or MMseqs2, which finds more distant ones."""
     labels: Path | None = None
     """A CSV file of whole proteins: name, then numbers, or a column class."""
 
@@ -103,9 +110,8 @@ def _netsurfp2(settings: SourceSettings, _mapping: str, _seed: int) -> tuple[Spl
         eight = read_states(files[-1])
         valid += eight[::SHARE_OF_CB6133]
         train += [record for i, record in enumerate(eight) if i % SHARE_OF_CB6133]
-    train, n_copies = _without_copies(train, [*valid, *test])
-    notes = [f"train: {n_copies} chains left out, whose sequence is one of validation or test"] if n_copies else []
-    return Split(train, valid, test), files, notes
+    train, note = without_near_copies(train, [*valid, *test], settings.most_identical, settings.search)
+    return Split(train, valid, test), files, [note]
 
 
 def _files(settings: SourceSettings, mapping: str, seed: int) -> tuple[Split, list[Path], list[str]]:
@@ -118,26 +124,25 @@ def _files(settings: SourceSettings, mapping: str, seed: int) -> tuple[Split, li
         notes += noted
     split = Split(*parts)
     if not split.valid:
-        split = split._replace(**_hold_out(split.train, settings.valid_fraction, seed))
+        split = split._replace(**_hold_out(split.train, settings, seed))
     return split, [*settings.train, *settings.valid, *settings.test], notes
 
 
-def _hold_out(records: list[ProteinRecord], fraction: float, seed: int) -> dict[str, list[ProteinRecord]]:
-    """Training and validation; proteins of one group are on one side."""
-    groups = np.unique([record.sequence for record in records], return_inverse=True)[1]
-    order = np.random.default_rng(seed).permutation(groups.max() + 1)
-    sizes = np.bincount(groups)[order].cumsum()
-    held = set(order[: int(np.searchsorted(sizes, fraction * len(records), side="right"))].tolist())
+def _hold_out(records: list[ProteinRecord], settings: SourceSettings, seed: int) -> dict[str, list[ProteinRecord]]:
+    """Training and validation: whole clusters, in an order fixed by the seed, until the fraction is reached."""
+    groups = sequence_clusters([record.sequence for record in records], settings.most_identical, search=settings.search)
+    wanted, held = settings.valid_fraction * len(records), set[int]()
+    sizes = np.bincount(groups)
+    for group in np.random.default_rng(seed).permutation(len(sizes)).tolist()[:-1]:
+        if sizes[group] <= 1.5 * wanted:
+            held.add(group)
+            wanted -= sizes[group]
+        if wanted <= 0:
+            break
     return {
         "train": [record for record, group in zip(records, groups.tolist(), strict=True) if group not in held],
         "valid": [record for record, group in zip(records, groups.tolist(), strict=True) if group in held],
     }
-
-
-def _without_copies(records: list[ProteinRecord], others: list[ProteinRecord]) -> tuple[list[ProteinRecord], int]:
-    known = {record.sequence for record in others}
-    kept = [record for record in records if record.sequence not in known]
-    return kept, len(records) - len(kept)
 
 
 def _thinned(records: list[ProteinRecord], n: int | None) -> list[ProteinRecord]:

@@ -1,5 +1,6 @@
 """Where proteins come from: splits, labels and what is told of them; and what is refused with one clear line."""
 
+import dataclasses
 import gzip
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from isometry.app import load_app
 from isometry_data.state_files import write_states
+from isometry_protein.leaks import without_near_copies
 from isometry_protein.simulate import simulated
 from isometry_protein.train import ProteinSettings
 from isometry_protein.whole import read_whole
@@ -139,3 +141,14 @@ def test_hidden_residues_are_drawn_anew_in_training_and_never_in_evaluation():
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[1], drawn[2])
     assert not APP.data(TINY.changed(data={"n_train": 5})).train[2].hidden.any()
+
+
+def test_near_copies_are_left_out_of_training_and_remembered(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISOMETRY_CACHE", str(tmp_path / "cache"))
+    train, held = simulated(12, 1, 100, 120), simulated(3, 2, 100, 120)
+    copy = dataclasses.replace(held[1], sequence="M" + held[1].sequence[:70] + "GGSGG", ss3=None, name="copy")
+    for _ in range(2):
+        kept, note = without_near_copies([*train, copy], held, 0.9, "words")
+        assert [r.name for r in kept] == [r.name for r in train]
+        assert "1 chains left out, 90% or more identical" in note
+        monkeypatch.setattr("isometry_protein.leaks.near_copies", None)  # the second time it is remembered

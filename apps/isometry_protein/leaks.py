@@ -1,0 +1,52 @@
+"""Training proteins that are near copies of what is validated or tested on, to be left out of training.
+
+The search takes a minute or two, so what it found is kept in the cache, under a name that its input decides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from isometry.durable import write_whole
+from isometry_data.catalogue import cache_folder
+from isometry_data.protein_records import ProteinRecord
+from isometry_data.sequence_clusters import near_copies
+
+
+def without_near_copies(
+    train: Sequence[ProteinRecord], held: Sequence[ProteinRecord], identity: float, search: str
+) -> tuple[list[ProteinRecord], str]:
+    """The training proteins unlike every held one, and a line that says what was left out and how it was found.
+
+    Args:
+        held: of validation and test.
+        identity: least share of identical residues, over half of the shorter sequence, of a near copy.
+        search: `words` or `mmseqs`.
+    """
+    own, others = ([record.sequence for record in records] for records in (train, held))
+    key = hashlib.sha256(json.dumps([search, identity, own, others]).encode()).hexdigest()[:24]
+    file = cache_folder() / f"near-copies-{key}.json"
+    places = _stored(file)
+    if places is None:
+        names = {id(record): place for place, record in enumerate(train)}
+        places = [names[id(found.test)] for found in near_copies(held, train, identity, search=search)]
+        with suppress(OSError):  # a cache that cannot be written costs time alone
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(file, json.dumps(places).encode())
+    left_out = set(places)
+    kept = [record for place, record in enumerate(train) if place not in left_out]
+    return kept, (
+        f"train: {len(left_out):,} chains left out, {identity:.0%} or more identical to one of validation or test "
+        f"(found by {search})"
+    )
+
+
+def _stored(file: Path) -> list[int] | None:
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return None
