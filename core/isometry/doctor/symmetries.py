@@ -19,7 +19,7 @@ class Kept:
     symmetry: str
     output: str
     deviation: float
-    """Largest, relative to the output's root mean square."""
+    """Largest, relative to the output's root mean square, or to the floor that the symmetry gives it."""
     tolerance: float
 
 
@@ -41,7 +41,7 @@ def symmetry_findings(rows: Sequence[Kept]) -> list[Finding]:
             "broken symmetry",
             "network",
             row.deviation,
-            f"under {row.symmetry}, {row.output} deviates by {row.deviation:.2g} of its root mean square "
+            f"under {row.symmetry}, {row.output} deviates by {row.deviation:.2g} of its size "
             f"(allowed: {row.tolerance:.2g}), so the same input gives two answers.",
             "Look for an operation that depends on the frame, the order or the padding; if the network is meant to "
             "learn the symmetry from data, do not declare it.",
