@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import torch
 from isometry.doctor import Examination, Treatment, examine, treat
-from isometry.doctor.verdict import log_gain
-from nets import DEEP_NETS, HELD_OUT_NETS, OTHER_NETS, Net, Outcome, cross_entropy, train
+from isometry.doctor.verdict import last_hidden, log_gain
+from nets import DEEP_NETS, HELD_OUT_NETS, MEMORY_NETS, OTHER_NETS, Net, Outcome, cross_entropy, train
 
 PAGE = Path(__file__).with_suffix(".md")
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
@@ -31,7 +31,9 @@ class Case(NamedTuple):
 
     @property
     def is_condemned(self) -> bool:
-        return self.found.verdict == "fatal"
+        """Fatal; or, where an early step must be remembered, found to forget."""
+        is_forgetful = any(finding.name == "forgetting" for finding in self.found.findings)
+        return self.found.verdict == "fatal" or (self.net in MEMORY_NETS and is_forgetful)
 
     @property
     def is_right(self) -> bool:
@@ -66,7 +68,7 @@ def confusion(cases: list[Case]) -> Iterator[str]:
     """Lines of a table: verdict by fate."""
     yield "| verdict | learned | did not learn |"
     yield "|---|---|---|"
-    for name, is_condemned in (("fatal", True), ("not fatal", False)):
+    for name, is_condemned in (("condemned", True), ("not condemned", False)):
         counts = [sum(c.is_condemned == is_condemned and c.fate.learns == learns for c in cases) for learns in (1, 0)]
         yield f"| {name} | {counts[0]} | {counts[1]} |"
 
@@ -75,8 +77,9 @@ def verdicts(cases: list[Case]) -> Iterator[str]:
     yield "| network | verdict | gradient (nats) | cosine of two inputs | findings | loss after training | learned |"
     yield "|---|---|---|---|---|---|---|"
     for case in cases:
-        found, forward = case.found, case.found.forward
-        cosine = next((r.correlation for r in reversed(forward.rows) if r.correlation is not None), None)  # type: ignore
+        found = case.found
+        hidden = last_hidden(found.forward.rows) if found.forward else None
+        cosine = hidden.correlation if hidden else None
         names = ", ".join(f.name for f in found.findings if f.severity != "note") or "–"
         mark = "" if case.is_right else " **(wrong)**"
         yield (
@@ -99,10 +102,12 @@ def rescues(rows: list[Rescue]) -> Iterator[str]:
 def tables() -> Iterator[str]:
     deep = [Case(net, examined(net), train(net)) for net in DEEP_NETS]
     other = [Case(net, examined(net), train(net)) for net in OTHER_NETS]
+    memory = [Case(net, examined(net), train(net)) for net in MEMORY_NETS]
     held_out = [Case(net, examined(net), train(net)) for net in HELD_OUT_NETS]
     lost = [rescued(case) for case in deep + other + held_out if not case.fate.learns]
     yield from ("## Fifty layers", "", *confusion(deep), "", *verdicts(deep), "")
     yield from ("## Other architectures", "", *confusion(other), "", *verdicts(other), "")
+    yield from ("## Memory", "", *confusion(memory), "", *verdicts(memory), "")
     yield from ("## Held out", "", *confusion(held_out), "", *verdicts(held_out), "")
     n_rescued = sum(row.after.learns for row in lost)
     yield from (f"## Remedies: {n_rescued} of {len(lost)} nets rescued", "", *rescues(lost))

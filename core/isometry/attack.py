@@ -96,7 +96,8 @@ def _directions(model: nn.Module, batch: Any, scalar: Loss, paths: Collection[Pa
     if not directions:
         raise ValueError(
             f"nothing to attack: of the {len(found)} real-valued tensors in the batch, {len(leaves)} may move, and the "
-            "network's output depends on none of them (a net that reads whole numbers has no such input)"
+            "gradient comes back to none of them: a network that reads whole numbers, or that takes the derivatives by "
+            "its inputs itself, cannot be attacked"
         )
     return directions
 

@@ -47,7 +47,9 @@ class Watch:
         scaler: torch.amp.GradScaler | None = None,
         on_fatal: OnFatal = "warn",
     ) -> None:
-        self.health, self.tell, self.log = Health(model, every), tell, log
+        if every < 1 or every != int(every):
+            raise ValueError(f"every is {every}; expected a whole number of steps, 1 or more")
+        self.health, self.tell, self.log = Health(model, int(every)), tell, log
         self.scaler = scaler
         self.on_fatal: OnFatal = on_fatal
         self.step = 0

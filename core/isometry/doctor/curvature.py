@@ -65,7 +65,7 @@ def measure_curvature(subject: Subject, n_products: int = N_PRODUCTS) -> Curvatu
             found = _attempted(subject, parameters, n_products, way)
             if isinstance(found, _Tridiagonal):
                 return _told(replace(empty, way=way), found)
-            empty = replace(empty, reason=empty.reason or found)
+            empty = replace(empty, reason=found)
         return empty
     finally:
         subject.quiet()
@@ -97,7 +97,12 @@ def _attempted(subject: Subject, parameters: list[nn.Parameter], n_products: int
     try:
         with differentiable_twice() if way == "plain kernels" else nullcontext():
             found = _lanczos(*hessian(subject, parameters), n_products, subject.seed)
-        return found if found.asymmetry <= MOST_ASYMMETRY else "an operation of the network has no second derivative"
+        if found.asymmetry <= MOST_ASYMMETRY:
+            return found
+        return (
+            "the Hessian's products are not symmetric: an operation of the network has no second derivative, or the "
+            "loss bends too sharply for its number format"
+        )
     except Exception as error:
         return what_failed(error)
 

@@ -164,7 +164,7 @@ def _measure(subject: Subject) -> Half:
         unscaled = run.shares(1.0)
     concerned = {key: e for key, e in exact.items() if key in run.halves or unscaled[key].flushed > MOST_FLUSHED}
     need, allow = _window(_by_layer(concerned), _largest(sizes))
-    scale, scaled = _largest_safe(run.shares, max(need, allow / HEADROOM))
+    scale, scaled = _largest_safe(run.shares, min(max(need, allow / HEADROOM), allow))
     tensors = [_told(key, exact[key], key in run.halves, unscaled[key], scaled[key]) for key in exact]
     overflowing = {name: share for name, share in _not_finite(run.seen).items() if share > masked.get(name, 0.0)}
     weights = _totals(exact, "weight", unscaled, scaled)

@@ -123,29 +123,32 @@ class Subject:
     def parameters(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
 
-    def time_step(self, n_steps: int = 2) -> float:
-        """Mean seconds of a training step: forward, backward, and AdamW's update of a copy of the weights."""
+    def _take_steps(self) -> None:
+        """Two training steps of a copy of the weights: the first gives the loss and the norms' statistics, and makes
+        AdamW's state; the second gives the time."""
         parameters = [parameter for _, parameter in self.parameters()]
         copies = [parameter.detach().clone().requires_grad_() for parameter in parameters]
-        optimizer = torch.optim.AdamW(copies, lr=0.0)
+        optimizer = torch.optim.AdamW(copies, lr=0.0) if copies else None
         started = 0.0
-        for step in range(1 + n_steps):
-            started = time.perf_counter() if step == 1 else started  # the first one also makes AdamW's state
-            found = torch.autograd.grad(self.run(watch=False).loss, parameters, allow_unused=True)
+        for step in range(2):
+            started = now(self.model)
+            loss = self.run(watch=False).loss
+            if step == 0:
+                _check_loss(loss)
+                self.first_loss = float(loss.detach())
+            found = torch.autograd.grad(loss, parameters, allow_unused=True)
             for each, gradient in zip(copies, found, strict=True):
                 each.grad = gradient.to_dense() if gradient is not None and gradient.is_sparse else gradient
-            optimizer.step()
-        return (time.perf_counter() - started) / n_steps
+            if optimizer is not None:
+                optimizer.step()
+        self.step_seconds = now(self.model) - started
 
     # Finding one's way
 
     def _look_around(self) -> None:
         norms_follow_the_batch(self.model)
         self.live()
-        loss = self.run(watch=False).loss
-        _check_loss(loss)
-        self.first_loss = float(loss.detach())
-        self.step_seconds = self.time_step()
+        self._take_steps()
         self.quiet()
         self._find_layers()
         self._find_entry()
@@ -205,6 +208,14 @@ class Subject:
                 handle.remove()
 
 
+def now(model: nn.Module) -> float:
+    """Seconds of a clock that never jumps, once the device of the model has done what it was told."""
+    device = next((parameter.device for parameter in model.parameters()), None)
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 def _is_layer(module: nn.Module) -> bool:
     """Generated code inside a layer (e3nn's contractions) is no layer of its own; compiled code lets nobody look in."""
     has_own = any(True for _ in module.parameters(recurse=False))
@@ -230,6 +241,8 @@ def _check_loss(loss: Tensor) -> None:
         found = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
         raise ValueError(f"loss(model, batch) gave {found}; expected one number (a tensor with one element)")
     if not loss.requires_grad:
+        if torch.is_inference_mode_enabled():
+            raise ValueError("gradients are switched off by torch.inference_mode(); examine outside of it")
         raise ValueError("the loss depends on no trainable parameter; a network without any cannot be examined")
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from isometry.doctor.findings import Finding, Severity
-from isometry.doctor.verdict import log_gain
+from isometry.doctor.verdict import last_hidden, log_gain, told_in_time
 from isometry.spell import number
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from isometry.doctor.treatment import Treatment, Trial
 
 COLOURS: dict[Severity, str] = {"fatal": "bold red", "warning": "yellow", "note": "cyan"}
+WHEN = ("unscaled", "scaled")
 MOST_LAYERS = 24  # told; the middle of a deeper network is left to the page and to JSON
 
 
@@ -68,8 +69,9 @@ def whole(found: Examination) -> Iterator[tuple[str, str]]:
     if forward is not None and forward.growth is not None:
         yield "signal", f"second moment changes by {forward.growth:+.2f} nats from the first to the last layer"
     if forward is not None and forward.entry_correlation is not None:
-        last = next((r.correlation for r in reversed(forward.rows) if r.correlation is not None), None)
-        yield "two inputs", f"cosine {forward.entry_correlation:.3f} at the entry, {number(last, 3)} at the end"
+        last = last_hidden(forward.rows)
+        end = "" if last is None else f", {number(last.correlation, 3)} at {last.name}"
+        yield "two inputs", f"cosine {forward.entry_correlation:.3f} at the entry{end}"
     if backward is not None and backward.log_gain is not None:
         bound = "" if backward.bound is None else f" (for any loss at most {backward.bound:+.1f})"
         yield "gradient", f"{backward.log_gain:+.2f} nats from the last to the first layer{bound}"
@@ -84,9 +86,13 @@ def whole(found: Examination) -> Iterator[tuple[str, str]]:
         edge = "" if found.predicted is None else _edge(found)
         yield "Lyapunov exponent", f"{jacobian.lyapunov:+.4f}{error} per layer{edge}"
     for layer in found.recurrence:
-        yield _layer_in_time(layer), _over_time(layer)
+        yield f"{told_in_time(layer)} in time", _over_time(layer)
     if found.half is not None:
         yield "half precision", _half(found.half)
+    if found.depth is not None:
+        yield "effective depth", f"{found.depth.total:.1f} of {len(found.depth.blocks)} residual blocks"
+    if found.memory is not None:
+        yield "optimizer's memory", "endless" if math.isinf(found.memory) else f"{found.memory:,.0f} steps"
     if found.curvature is not None:
         limit = found.curvature.stable_rate
         holds = "" if limit is None else f"; gradient descent holds up to a rate of {limit:.2g}"
@@ -135,13 +141,23 @@ def _ends(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _show_rows(rows: list[dict[str, Any]], console: Console) -> None:
+    """Numbers are shown whole: on a narrow terminal names are cut, and columns without any number are left out."""
+    columns = [c for c in dict.fromkeys(c for row in rows for c in row) if any(row.get(c) is not None for row in rows)]
     table = Table(box=None, pad_edge=False)
-    for column in rows[0]:
-        is_text = column in ("layer", "kind")
-        table.add_column(escape(column), justify="left" if is_text else "right", no_wrap=is_text, overflow="ellipsis")
+    for column in columns:
+        is_text = any(isinstance(row.get(column), str) for row in rows)
+        cells = [_cell(row.get(column)) for row in rows]
+        least = 8 if is_text else max(map(len, [column, *cells]))
+        table.add_column(
+            escape(column), justify="left" if is_text else "right", no_wrap=True, overflow="ellipsis", min_width=least
+        )
     for row in rows:
-        table.add_row(*("" if row.get(column) is None else number(row[column], 3) for column in rows[0]))
+        table.add_row(*(escape(_cell(row.get(column))) for column in columns))
     console.print(table)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else number(value, 3)
 
 
 def show_treatment(treatment: Treatment, console: Console, app: str) -> None:
@@ -204,17 +220,18 @@ def _half(half: Half) -> str:
     if half.start is None:
         return half.reason or "not measured"
     window = f"2^{math.log2(half.need or 1):.0f} … 2^{math.log2(half.allow or 1):.0f}"
-    shares = {when: half.weights[when].flushed for when in ("unscaled", "scaled") if when in half.weights}
-    told = ", ".join(f"{share:.2%} flushed {when}" for when, share in shares.items())
-    return f"fp16 loss scales {window} are safe, start at 2^{math.log2(half.start):.0f} ({told})"
+    shares = [(when, [of[when].flushed for of in (half.weights, half.activations) if when in of]) for when in WHEN]
+    told = "; ".join(f"{when}: {' and '.join(f'{share:.2%}' for share in each)}" for when, each in shares if each)
+    start = f"start at 2^{math.log2(half.start):.0f}"
+    return f"fp16 loss scales {window} are safe, {start} (gradients of weights and activations flushed to 0 {told})"
 
 
 def _over_time(layer: Recurrence) -> str:
     if layer.first_share is None:
         return layer.reason or "not measured"
     rate = "" if layer.lyapunov is None else f", Lyapunov exponent {layer.lyapunov:+.4f} per step"
-    return f"of the last step's gradient {layer.first_share:.1e} reaches the first of {layer.n_steps}{rate}"
-
-
-def _layer_in_time(layer: Recurrence) -> str:
-    return f"{layer.name}[{layer.layer}]{' backwards' if layer.is_reverse else ''} in time"
+    radii = [
+        f"{gate.name} {gate.spectral_radius:.2f}" for gate in layer.gates or [] if gate.spectral_radius is not None
+    ]
+    told = f"; spectral radius {', '.join(radii)}" if radii else ""
+    return f"of the last step's gradient {layer.first_share:.1e} reaches the first of {layer.n_steps}{rate}{told}"

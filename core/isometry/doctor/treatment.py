@@ -14,6 +14,8 @@ from isometry.doctor.subject import ScalarLoss
 from isometry.doctor.verdict import log_gain
 from isometry.symmetry import Symmetry
 
+LARGEST_CHANGE = 1e6  # nats; beyond, and where nothing arrives, all are alike
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -49,7 +51,8 @@ def treat(
     """Try the safe remedies on a network that has learnt nothing yet and keep the one after which least is found.
 
     Changes the weights and residual scales of `model`, but only if that leaves fewer fatal findings, or as many and
-    fewer warnings. Its arguments are those of `examine`.
+    fewer warnings, or as many of both and a gradient that changes by some nats less. Its arguments are those of
+    `examine`.
     """
     before = examine(model, batch, loss, symmetries=symmetries, seed=seed)
     if not any(finding.fix for finding in before.findings):
@@ -103,4 +106,5 @@ def _apply(remedy: str, model: nn.Module, batch: Any, loss: ScalarLoss, seed: in
 def _strain(found: Examination) -> tuple[int, int, float]:
     """What is wrong that a remedy could mend: fatal findings, warnings, and how much the gradient changes."""
     mendable = [finding.severity for finding in found.findings if finding.fix]
-    return mendable.count("fatal"), mendable.count("warning"), round(abs(log_gain(found) or 0.0) / 2)
+    change = min(abs(log_gain(found) or 0.0), LARGEST_CHANGE)
+    return mendable.count("fatal"), mendable.count("warning"), round(change / 2)

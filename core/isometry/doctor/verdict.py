@@ -19,27 +19,29 @@ from isometry.doctor.symmetries import symmetry_findings
 
 if TYPE_CHECKING:
     from isometry.doctor.examination import Examination
+    from isometry.optim import OptimSettings
 
 STUCK = math.log(1e4)  # nats between the first and the last layer: above, no rate serves both
 STRAINED = math.log(30)  # up to here every net learned at the usual rates
 GROWN = math.log(1e8)  # of the second moment from the first to the last layer, either way
+ALIKE = 0.999  # mean cosine of records that are one and the same
 MERGED, APART = 0.98, 0.9  # mean cosine between records: where it ends, and what it may have been at the entry
 MANY_DEAD, MANY_SATURATED = 0.5, 0.5  # of a layer's channels, of its entries
-UNEVEN = 1e4  # largest over smallest singular value
+UNEVEN = 20.0  # scatter of σ² over its mean: orthogonal nets 0.7, scaled residual ones 1.3, Gaussian ones of depth L √L
 FORGOTTEN = 1e-6  # share of the gradient that reaches a sequence's first step
 MUCH_FLUSHED = 0.01  # of the gradients' entries in fp16
 
 
-def findings_of(found: Examination, rate: float | None = None) -> list[Finding]:
+def findings_of(found: Examination, optim: OptimSettings | None = None) -> list[Finding]:
     """Everything worth saying about an examination.
 
     Args:
-        rate: of plain gradient descent, to hold against the curvature.
+        optim: how the network shall be trained, where that is known.
     """
-    makers = (_not_finite, _gradient, _signal, _inputs, _units, _unreached, _unevenness, _half, _symmetry, _rate)
+    makers = (_not_finite, _gradient, _signal, _inputs, _units, _unreached, _unevenness, _half, _symmetry, _memory)
     findings = [finding for make in makers for finding in make(found)]
-    if found.curvature is not None and rate is not None:
-        findings += _too_fast(found, rate)
+    if optim is not None and optim.name == "sgd":
+        findings += _too_fast(found, optim.rate, optim.usual("momentum"))
     return [*findings, *(f for layer in found.recurrence for f in _forgetting(layer))]
 
 
@@ -58,6 +60,18 @@ def _not_finite(found: Examination) -> Iterator[Finding]:
             f"{first.non_finite:.1%} of what {first.name} hands back is infinite or no number, as the first of all.",
             "Look for a division, a logarithm or an overflow in this layer, and for such values in its input.",
         )
+    elif found.backward is not None and any(row.non_finite for row in found.backward.weights):
+        lost = [row.name for row in found.backward.weights if row.non_finite]
+        yield Finding(
+            "fatal",
+            "not a number",
+            lost[0],
+            len(lost),
+            f"the gradient of {len(lost)} of {len(found.backward.weights)} parameters is infinite or no number "
+            f"({_some(lost)}), although the loss is {found.loss:.3g}.",
+            "Make the weights smaller (their matched gain), or look for a root or a norm of zero.",
+            fix="weights",
+        )
     elif not math.isfinite(found.loss):
         yield Finding(
             "fatal",
@@ -70,7 +84,13 @@ def _not_finite(found: Examination) -> Iterator[Finding]:
 
 
 def log_gain(found: Examination) -> float | None:
-    """What a gradient is multiplied by on its way through the hidden layers, in nats."""
+    """What a gradient is multiplied by on its way through the hidden layers, in nats.
+
+    A layer that begins at zero (a gate, a read-out) stops every gradient in the first step, and opens in it: then what
+    counts is the way back once it is open.
+    """
+    if found.opened is not None:
+        return found.opened.log_gain
     gains = [
         found.backward.log_gain if found.backward else None,
         found.jacobian.log_gain if found.jacobian else None,
@@ -81,7 +101,7 @@ def log_gain(found: Examination) -> float | None:
 
 def _gradient(found: Examination) -> Iterator[Finding]:
     gain = log_gain(found)
-    if gain is None or abs(gain) <= STRAINED or _is_shut(found, gain):
+    if gain is None or abs(gain) <= STRAINED:
         return
     kind, way = ("vanishing", "of it reaches") if gain < 0 else ("exploding", "times it reaches")
     severity: Severity = "fatal" if abs(gain) > STUCK else "warning"
@@ -96,11 +116,6 @@ def _gradient(found: Examination) -> Iterator[Finding]:
         "Begin with critical or orthogonal weights, scale residual branches by 1/√L, or put a norm before each layer.",
         fix="weights",
     )
-
-
-def _is_shut(found: Examination, gain: float) -> bool:
-    """A layer that begins at zero (a gate, a read-out) stops every gradient in the first step, and opens in it."""
-    return gain == -math.inf and found.closed != ()
 
 
 def _signal(found: Examination) -> Iterator[Finding]:
@@ -123,22 +138,25 @@ def _inputs(found: Examination) -> Iterator[Finding]:
     forward = found.forward
     if forward is None or forward.entry_correlation is None or forward.entry_correlation > APART:
         return
-    last = _last_hidden(forward.rows)
+    last = last_hidden(forward.rows)
     if last is None or last.correlation is None or last.correlation < MERGED:
         return
+    first = next(row for row in forward.rows if (row.correlation or 0.0) >= MERGED)
     yield Finding(
         "warning",
         "merging inputs",
         last.name,
         last.correlation,
-        f"two different inputs have cosine {forward.entry_correlation:.2f} where they enter and "
-        f"{last.correlation:.3f} at {last.name}: deep layers see one and the same thing.",
-        "Use tanh or GELU with orthogonal or critical weights, residual branches scaled by 1/√L, or norms.",
+        f"two different inputs have cosine {forward.entry_correlation:.2f} where they enter, more than {MERGED} from "
+        f"{first.name} ({first.kind}) on, and {last.correlation:.3f} at {last.name}: the layers behind see one and the "
+        "same thing.",
+        "If that layer averages, it may be right; else use tanh or GELU with orthogonal or critical weights, residual "
+        "branches scaled by 1/√L, or norms.",
         fix="weights",
     )
 
 
-def _last_hidden(rows: Sequence[ForwardRow]) -> ForwardRow | None:
+def last_hidden(rows: Sequence[ForwardRow]) -> ForwardRow | None:
     """What the read-out sees: two numbers that it hands back itself may be alike by chance."""
     places = [place for place, row in enumerate(rows) if row.has_weight]
     before = rows[: places[-1]] if len(places) > 1 else []
@@ -148,6 +166,8 @@ def _last_hidden(rows: Sequence[ForwardRow]) -> ForwardRow | None:
 def _units(found: Examination) -> Iterator[Finding]:
     closed = {name.rpartition(".")[0] for name in found.closed}
     rows = [row for row in found.forward.rows if row.name not in closed] if found.forward else []
+    if found.forward and (found.forward.entry_correlation or 0.0) > ALIKE:
+        rows = []  # of records that are the same, every unit says the same
     dead = [(max(row.dead, row.dead_in or 0.0), row) for row in rows if row.kind != "Dropout"]
     dead = [(share, row) for share, row in dead if share > MANY_DEAD]
     if dead:
@@ -158,7 +178,7 @@ def _units(found: Examination) -> Iterator[Finding]:
             row.name,
             share,
             f"{share:.0%} of the channels of {row.name} say the same for every record ({len(dead)} layers have more "
-            f"than {MANY_DEAD:.0%} of such); no gradient goes through them.",
+            f"than {MANY_DEAD:.0%} of such).",
             "Use a leaky ReLU, GELU or SiLU, biases at zero, and weights matched to the activation.",
             fix="weights",
         )
@@ -181,7 +201,7 @@ def _unreached(found: Examination) -> Iterator[Finding]:
     lost = [row.name for row in weights if row.norm is None]
     if lost:
         yield Finding(
-            "warning",
+            "fatal" if len(lost) == len(weights) else "warning",
             "unused parameters",
             lost[0],
             len(lost),
@@ -189,40 +209,42 @@ def _unreached(found: Examination) -> Iterator[Finding]:
             "Remove them, freeze them, or find out why the forward pass leaves them out.",
         )
     silent = [row.name for row in weights if row.norm == 0.0]
-    if silent and found.closed:
+    still = {row.name for row in found.opened.weights if row.norm == 0.0} if found.opened else set(silent)
+    waiting, dead = [n for n in silent if n not in still], [n for n in silent if n in still]
+    if waiting:
         yield Finding(
             "note",
             "closed at first",
             found.closed[0],
-            len(silent),
-            f"{_some(list(found.closed))} begin at zero, so {len(silent)} parameters get no gradient in the first "
+            len(waiting),
+            f"{_some(list(found.closed))} begin at zero, so {len(waiting)} parameters get no gradient in the first "
             "step; they do from the second on.",
             "None needed: this is how gates and zeroed read-outs begin.",
         )
-    elif silent:
+    if dead:
         yield Finding(
-            "fatal" if len(silent) == len(weights) else "warning",
+            "fatal" if len(dead) >= len(weights) - len(lost) - 1 else "warning",  # a last bias always gets one
             "no gradient",
-            silent[0],
-            len(silent),
-            f"the gradient of {len(silent)} of {len(weights)} parameters is exactly zero ({_some(silent)}).",
+            dead[0],
+            len(dead),
+            f"the gradient of {len(dead)} of {len(weights)} parameters is exactly zero ({_some(dead)}).",
             "Look for a detached tensor, dead units or a saturated gate after them.",
             fix="weights",
         )
 
 
 def _unevenness(found: Examination) -> Iterator[Finding]:
-    jacobian = found.jacobian
-    if jacobian is None or jacobian.condition is None or jacobian.condition <= UNEVEN:
+    scatter = found.jacobian.relative_isometry_error if found.jacobian else None
+    if scatter is None or not scatter > UNEVEN:
         return
     yield Finding(
         "warning",
         "uneven directions",
         "network",
-        jacobian.condition,
-        f"some directions of the input are stretched {jacobian.condition:.1e} times more than others "
-        f"(singular values {jacobian.smallest:.1e} to {jacobian.largest:.1e}).",
-        "Begin with orthogonal weights, or give the layers residual paths.",
+        scatter,
+        f"the squared singular values of the Jacobian scatter by {scatter:.0f} times their mean: few directions of the "
+        "input reach the read-out.",
+        "Begin with orthogonal weights, or give the layers residual paths scaled by 1/√L.",
         fix="weights",
     )
 
@@ -239,10 +261,15 @@ def _forgetting(layer: Recurrence) -> Iterator[Finding]:
         "forgetting",
         layer.name,
         share,
-        f"of the gradient at step {layer.n_steps} a share of {share:.1e} reaches the first step of {layer.name}: it "
-        "cannot learn what lies that far back.",
+        f"of the gradient at step {layer.n_steps} a share of {share:.1e} reaches the first step of "
+        f"{told_in_time(layer)}: it cannot learn what lies that far back.",
         "Use an LSTM with open forget gates (`initialise(…, forget=…)` or `t_max=…`), attention, or shorter sequences.",
     )
+
+
+def told_in_time(layer: Recurrence) -> str:
+    """One layer in one direction of a recurrent module, as it is called in words."""
+    return f"{layer.name}[{layer.layer}]{' backwards' if layer.is_reverse else ''}"
 
 
 def _half(found: Examination) -> Iterator[Finding]:
@@ -252,7 +279,7 @@ def _half(found: Examination) -> Iterator[Finding]:
     flushed = max(_flushed(half, "weights", "unscaled"), _flushed(half, "activations", "unscaled"))
     if half.start is None:
         yield Finding(
-            "warning",
+            "note",
             "no fp16 window",
             "network",
             flushed,
@@ -265,7 +292,7 @@ def _half(found: Examination) -> Iterator[Finding]:
             "fp16 needs a scale",
             "network",
             flushed,
-            f"without loss scaling fp16 flushes {flushed:.1%} of the gradients' entries to zero; scales from "
+            f"without loss scaling fp16 flushes up to {flushed:.1%} of the gradients' entries to zero; scales from "
             f"2^{math.log2(half.need or 1):.0f} to 2^{math.log2(half.allow or 1):.0f} save them.",
             f"Start at a loss scale of 2^{math.log2(half.start):.0f}; training with fp16 does so by itself.",
         )
@@ -280,32 +307,32 @@ def _symmetry(found: Examination) -> Iterator[Finding]:
     yield from symmetry_findings(found.symmetries)
 
 
-def _rate(found: Examination) -> Iterator[Finding]:
-    curvature = found.curvature
-    if curvature is None or curvature.largest is None or not curvature.largest > 0:
-        return
-    yield Finding(
-        "note",
-        "curvature",
-        "network",
-        curvature.largest,
-        f"the loss's largest curvature is {curvature.largest:.3g}: plain gradient descent diverges above a rate of "
-        f"{2 / curvature.largest:.2g}.",
-        "Adaptive optimizers have their own scale: `isometry rate` measures it.",
-    )
-
-
-def _too_fast(found: Examination, rate: float) -> Iterator[Finding]:
-    largest = found.curvature.largest if found.curvature else None
-    if largest is not None and largest > 0 and rate > 2 / largest:
+def _memory(found: Examination) -> Iterator[Finding]:
+    if found.memory == math.inf:
         yield Finding(
-            "fatal",
-            "rate too large",
+            "note",
+            "endless memory",
             "network",
-            rate,
-            f"at a rate of {rate:.2g} plain gradient descent diverges (limit 2/λ = {2 / largest:.2g}).",
-            f"Lower the rate below {1 / largest:.2g}.",
+            math.inf,
+            "AdaGrad sums squared gradients for ever: an early burst keeps a weight's steps small to the end.",
+            "Use Adam or RMSprop where gradients are large at first.",
         )
+
+
+def _too_fast(found: Examination, rate: float, momentum: float) -> Iterator[Finding]:
+    """Descent with momentum β on a quadratic is stable up to 2 (1 + β) / λ_max."""
+    largest = found.curvature.largest if found.curvature else None
+    if largest is None or largest <= 0 or rate <= 2 * (1 + momentum) / largest:
+        return
+    limit = 2 * (1 + momentum) / largest
+    yield Finding(
+        "fatal",
+        "rate too large",
+        "network",
+        rate,
+        f"at a rate of {rate:.2g} gradient descent with momentum {momentum:g} diverges (limit {limit:.2g}).",
+        f"Lower the rate below {limit / 2:.2g}.",
+    )
 
 
 def _power(nats: float) -> str:

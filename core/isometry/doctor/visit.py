@@ -34,14 +34,12 @@ def examine_app(app: App, settings: Any, checkpoint: str | None = None) -> Exami
             count, and not `settings`. None: fresh weights.
     """
     with visited(app, settings, checkpoint) as patient:
-        optim = patient.settings.optim
-        is_plain = optim.name == "sgd" and not getattr(optim, "momentum", 0.0)
         return examine(
             patient.model,
             patient.batch,
             patient.loss,
             symmetries=app.symmetries(patient.settings),
-            rate=optim.rate if is_plain else None,
+            optim=patient.settings.optim,
             seed=patient.settings.seed,
         )
 

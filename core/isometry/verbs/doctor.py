@@ -40,6 +40,10 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         return 0 if options.help else EXIT_BAD_INPUT
     if options.fix and options.checkpoint:
         raise ValueError("--fix begins weights anew, which would throw away those of --run; give one of the two")
+    if options.fix and options.attack:
+        raise ValueError("--fix shows the treated network, --attack a fresh one; give one of the two")
+    if options.html is not None and not options.html.parent.is_dir():
+        raise ValueError(f"{options.html}: the folder {options.html.parent} does not exist; create it first")
     app, settings = choice
     from isometry.doctor.visit import examine_app, treat_app
 
