@@ -117,9 +117,3 @@ def length_at(level: float, shortest: int, longest: int, multiple: int = 1) -> i
     # The small number: 0.3 of 10 is 3, whatever the rounding of binary fractions.
     whole = math.floor(level * longest + 1e-9) // multiple * multiple
     return longest if level >= 1 else max(shortest, whole)
-
-
-def window(n: int, length: int, rng: np.random.Generator) -> slice:
-    """Where to crop a sequence of `n` to at most `length`, every place equally likely; all of it if it is shorter."""
-    start = int(rng.integers(max(n - length, 0) + 1))
-    return slice(start, min(start + length, n))

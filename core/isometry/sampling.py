@@ -157,12 +157,6 @@ def error_by_step(outputs: Tensor, targets: Tensor) -> Tensor:
     return (squared.sum(axes) / known.sum(axes)).sqrt()
 
 
-def useful_steps(outputs: Tensor, targets: Tensor, tolerance: float) -> Tensor:
-    """[n] how many steps each sequence goes before any component is off by more than `tolerance` (targets' unit)."""
-    is_good = ((outputs - targets).abs() <= tolerance).flatten(2).all(2)
-    return is_good.long().cumprod(1).sum(1)
-
-
 def _coins(forcing: float | Tensor, targets: Tensor, generator: torch.Generator | None) -> Tensor:
     shape = targets.shape[:2]
     if isinstance(forcing, Tensor):

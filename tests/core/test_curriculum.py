@@ -1,9 +1,8 @@
 """What a curriculum promises: a level that progress alone decides, heard by data and model, and never by scores."""
 
-import numpy as np
 import pytest
 import torch
-from isometry.curriculum import Curriculum, CurriculumSettings, length_at, level_at, window
+from isometry.curriculum import Curriculum, CurriculumSettings, length_at, level_at
 from isometry.flags import with_flags
 from isometry.order import Loader, Order
 from isometry.task import FitSettings
@@ -100,13 +99,6 @@ def test_lengths_grow_to_the_whole_in_multiples():
     assert length_at(0.3, 1, 10) == 3
     with pytest.raises(ValueError, match="shortest <= longest"):
         length_at(0.5, 10, 5)
-
-
-def test_a_window_lies_anywhere_in_the_sequence_and_never_beyond():
-    rng = np.random.default_rng(0)
-    starts = {window(10, 4, rng).start for _ in range(200)}
-    assert starts == set(range(7))
-    assert window(3, 4, rng) == slice(0, 3)
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])

@@ -1,7 +1,10 @@
 """What sequence decoders promise: who is fed what, where the gradient goes, and what the measures of error mean."""
 
 import math
+import runpy
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,10 +17,10 @@ from isometry.sampling import (
     exposure_gap,
     forcing_at,
     free_run,
-    useful_steps,
 )
 from torch import nn
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "decoder.py"
 FALLING = ("linear", "exponential", "sigmoid")
 CLOSE = 1e-6
 
@@ -136,14 +139,19 @@ def test_errors_are_told_step_by_step_over_what_is_known():
     assert error_by_step(outputs, targets).tolist() == pytest.approx([1, math.sqrt(12.5), 2], rel=CLOSE)
 
 
-def test_a_forecast_is_useful_until_it_first_fails():
-    targets = torch.zeros(2, 4, 1)
-    outputs = torch.tensor([[0.1, 0.2, 0.9, 0.1], [0.9, 0.0, 0.0, 0.0]])[..., None]
-    assert useful_steps(outputs, targets, 0.5).tolist() == [2, 0]
-
-
 def test_wrong_coins_and_rates_are_refused():
     with pytest.raises(ValueError, match="expected a probability"):
         decode(add_one, start(1), torch.zeros(1, 2), 1.5)
     with pytest.raises(ValueError, match=r"expected \[1, 2\] bool"):
         decode(add_one, start(1), torch.zeros(1, 2), torch.ones(1, 3, dtype=torch.bool))
+
+
+def test_the_example_says_when_scheduled_sampling_helps(capsys, monkeypatch):
+    example = runpy.run_path(str(EXAMPLE))
+    noisy = {name: runs[0] for name, runs in example["compared"](noise=0.3, n_updates=150, n_seeds=1).items()}
+    assert noisy["teacher forcing"].gap > 0.1 > 0 > noisy["scheduled"].gap
+    assert noisy["scheduled"].by_step[-1] < noisy["teacher forcing"].by_step[-1] / 5
+    monkeypatch.setattr(sys, "argv", ["decoder.py", "--noise", "0", "--updates", "10", "--seeds", "2"])
+    example["main"]()
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("teacher forcing", "free running", "scheduled, no gradient", "error at 20"))
