@@ -2,8 +2,8 @@
 
 Shared words propose pairs (`shared_words`), Biopython aligns them by Smith and Waterman with BLOSUM62, gaps 11 + 1, and
 the score must have an E-value of 0.001 in a search of all targets (Karlin & Altschul 1990, λ 0.267, K 0.041, Altschul &
-Gish 1996). Less sensitive than MMseqs2: of the pairs that one finds, this finds most above 40 % identity, and about two
-thirds between 25 and 40 %.
+Gish 1996). Less sensitive than MMseqs2: of CB513's chains with a near copy among NetSurfP-2's training chains it finds
+three quarters at 25 % identity, nearly nine in ten at 30 %, all but one of 34 at 40 %.
 """
 
 from __future__ import annotations
