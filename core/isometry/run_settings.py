@@ -36,6 +36,9 @@ class RunSettings(Settings):
     """Threads of one process on a CPU; small networks are fastest with 1. None: as many as torch takes."""
     initialise: Literal["own", "orthogonal", "critical", "lsuv", "doctor"] = "own"
     """How weights begin: as the app makes them, under a remedy, or under the one after which the doctor finds least."""
+    start: str | None = None
+    """A run or checkpoint whose weights to begin with where names and shapes agree (fine-tuning), in place of
+    initialise. None: fresh weights."""
     optim: OptimSettings = OptimSettings()
     fit: FitSettings = FitSettings()
     precision: PrecisionSettings = PrecisionSettings()

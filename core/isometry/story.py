@@ -127,7 +127,7 @@ def train(app: App, settings: Any, out: str | Path, *, is_quiet: bool = False) -
         with Listeners(run, settings, fleet, is_quiet) as tell:
             vault.tell = tell.note
             task = _told_task(app, prepared, fleet, vault, tell)
-            begun = _begin(task, settings.initialise) if vault.newest() is None else None
+            begun = _begin(app, task, settings) if vault.newest() is None else None
             fit = Fit(task)
             _go_on_or_start(fit, app, settings, data, run, tell)
             if begun is not None:
@@ -252,13 +252,17 @@ def _told_task(app: App, prepared: Prepared, fleet: Fleet, vault: Vault, tell: L
     )
 
 
-def _begin(task: Task, how: Any) -> str | None:
+def _begin(app: App, task: Task, settings: Any) -> str | None:
     """Every process does the same to its own copy of the model."""
-    if how == "own":
+    if settings.start is not None:
+        from isometry.inherit import inherit
+
+        return inherit(app, settings.start, task.model)
+    if settings.initialise == "own":
         return None
     from isometry.begin import begin
 
-    return begin(task, how)
+    return begin(task, settings.initialise)
 
 
 def _go_on_or_start(fit: Fit, app: App, settings: Any, data: Data, run: RunFolder, tell: Listeners) -> None:
