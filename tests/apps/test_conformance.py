@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 import torch
 from isometry.app import find_apps, load_app
+from isometry.doctor import Examination, examine
+from isometry.doctor.examination import MEASURES
+from isometry.doctor.visit import visited
 from isometry.randomness import seed_everything
 from isometry.settings import validated
 
@@ -99,6 +102,63 @@ def test_every_trainable_parameter_receives_a_gradient(case: tuple[Any, Any, Any
     objective.loss(model, batch_of(app, data, range(N_RECORDS))).each.sum().backward()
     silent = [name for name, p in model.named_parameters() if p.grad is None or not bool(p.grad.isfinite().all())]
     assert not silent
+
+
+def bits(model: torch.nn.Module) -> dict[str, Any]:
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    return {name: (id(t), t.grad, t.detach().cpu().contiguous().numpy().tobytes()) for name, t in tensors}
+
+
+def unexplained(examination: Examination) -> list[str]:
+    """What was not measured, without a word why."""
+    found = []
+    for measure in MEASURES - set(examination.missing):
+        record = getattr(examination, measure)
+        if record is None:
+            found += [measure] if measure != "depth" else []  # of networks with residual blocks alone
+        elif not isinstance(record, list):
+            values = vars(record)
+            reasons = [value for name, value in values.items() if name.endswith("reason") and value]
+            found += [f"{measure}.{name}" for name, v in values.items() if v is None and not name.endswith("reason")]
+            found = [name for name in found if not (reasons and name.startswith(measure))]
+    return found
+
+
+def examined(name: str, preset: str) -> Examination:
+    """By the doctor, who leaves the network as it was."""
+    app = load_app(name)
+    with visited(app, app.presets[preset].changed(device="cpu")) as patient:
+        before, modes = bits(patient.model), [module.training for module in patient.model.modules()]
+        symmetries = app.symmetries(patient.settings)
+        examination = examine(*patient[:3], symmetries=symmetries, optim=patient.settings.optim)
+        assert bits(patient.model) == before
+        assert [module.training for module in patient.model.modules()] == modes
+    assert len(examination.symmetries) >= len(symmetries)
+    return examination
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_the_doctor_finds_nothing_fatal_in_a_tiny_app(name: str) -> None:
+    examination = examined(name, "tiny")
+    assert not [finding for finding in examination.findings if finding.severity == "fatal"]
+    assert not examination.missing
+    assert not unexplained(examination)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "preset"), [(n, p) for n in APPS for p in load_app(n).presets if p != "tiny"])
+def test_the_doctor_finds_nothing_fatal_in_a_preset(name: str, preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("tests fetch nothing")
+
+    monkeypatch.setattr("pooch.HTTPDownloader", lambda **_: refuse)
+    try:
+        examination = examined(name, preset)
+    except FileNotFoundError as error:
+        pytest.skip(f"its data are not here: {error}")
+    assert not [finding for finding in examination.findings if finding.severity == "fatal"]
+    assert all(examination.missing.values())
+    assert not unexplained(examination)
 
 
 @pytest.mark.parametrize("name", APPS)
