@@ -32,6 +32,12 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
 }
 
+ELEMENTWISE: tuple[type[nn.Module], ...] = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Softsign),
+    *(nn.Sigmoid, nn.Tanh, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.LogSigmoid, nn.Tanhshrink),
+)
+"""torch's activations that work number by number, without weights and without a jump."""
+
 
 class Critical(NamedTuple):
     """The edge of chaos: fan-in times weight variance, bias variance, and the second moment that then stays put."""

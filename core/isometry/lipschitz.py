@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from isometry.activations import steepest
+from isometry.activations import ELEMENTWISE, steepest
 from isometry.blocks import GatedResidual, Residual, StochasticDepth
 
 _SAMPLES = 16  # frequencies per position of a kernel: the bound is at most 1/cos(π/32) - 1 = 0.5 % above the norm
@@ -25,26 +25,6 @@ _Convolution = nn.modules.conv._ConvNd
 _LINEAR = (
     *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d),
     *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
-)
-_NUMBER_BY_NUMBER = (
-    nn.Sigmoid,
-    nn.Tanh,
-    nn.ReLU,
-    nn.LeakyReLU,
-    nn.SELU,
-    nn.Mish,
-    nn.GELU,
-    nn.SiLU,
-    nn.CELU,
-    nn.ELU,
-    nn.Hardsigmoid,
-    nn.Hardswish,
-    nn.Hardtanh,
-    nn.LogSigmoid,
-    nn.ReLU6,
-    nn.Softplus,
-    nn.Softsign,
-    nn.Tanhshrink,
 )
 # In evaluation mode, which is what a bound is for, dropout hands on what it gets.
 _HANDS_ON = (
@@ -219,7 +199,7 @@ def _bound_of_layer(module: nn.Module, name: str) -> float:
         return 1.0
     if isinstance(module, nn.PReLU):
         return max(1.0, module.weight.detach().abs().max().item())
-    if _acts_as(module, *_NUMBER_BY_NUMBER):
+    if _acts_as(module, *ELEMENTWISE):
         return steepest(module)
     if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_var is not None:
         weight = 1.0 if module.weight is None else module.weight.detach().double().abs()

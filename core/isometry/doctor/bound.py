@@ -8,14 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isometry.activations import steepest
+from isometry.activations import ELEMENTWISE, steepest
 from isometry.doctor.flow import Flow, Step
-
-ELEMENTWISE = (
-    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Softsign),
-    *(nn.Sigmoid, nn.Tanh, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.LogSigmoid, nn.Tanhshrink),
-)
-"""Activations that work number by number."""
 
 ROUNDING = 1 + 1e-5
 SMALL = 128  # matrices whose norm is always worth its price
