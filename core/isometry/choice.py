@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from isometry.app import App, load_app, preset
+
+EXIT_BAD_INPUT = 2
 
 
 def add_choice(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +21,18 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-h", "--help", action="store_true", help="with APP: every setting of the app")
     parser.set_defaults(takes_settings=True, parser=parser)
+
+
+def with_choice(run: Callable[[argparse.Namespace, App, Any], int]) -> Callable[[argparse.Namespace, list[str]], int]:
+    """A command's `run` from what it does with the chosen app and settings; without an app it prints the help."""
+
+    def chosen_first(options: argparse.Namespace, flags: list[str]) -> int:
+        choice = chosen(options, flags)
+        if choice is None:
+            return 0 if options.help else EXIT_BAD_INPUT
+        return run(options, *choice)
+
+    return chosen_first
 
 
 def chosen(options: argparse.Namespace, flags: list[str]) -> tuple[App, Any] | None:

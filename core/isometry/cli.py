@@ -25,13 +25,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import isometry
-from isometry.app import find_apps, load_app
-from isometry.choice import add_choice, chosen
+from isometry.app import App, find_apps, load_app
+from isometry.choice import EXIT_BAD_INPUT, add_choice, with_choice
 from isometry.events import as_json
 from isometry.table import print_rows
 from isometry.verbs import compare, doctor, rate, sweep
 
-EXIT_BAD_INPUT = 2
 VERBS: tuple[Any, ...] = (doctor, rate, sweep, compare)
 """Modules of `isometry.verbs`; each adds its parser by `add(commands)`."""
 
@@ -143,11 +142,8 @@ def _apps(options: argparse.Namespace, _rest: list[str]) -> int:
     return 0
 
 
-def _train(options: argparse.Namespace, rest: list[str]) -> int:
-    choice = chosen(options, rest)
-    if choice is None:
-        return 0 if options.help else EXIT_BAD_INPUT
-    app, settings = choice
+@with_choice
+def _train(options: argparse.Namespace, app: App, settings: Any) -> int:
     from isometry.story import train
 
     out = options.out or Path("runs") / f"{app.name}-{options.preset}"

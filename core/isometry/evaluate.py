@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -43,23 +44,30 @@ def evaluate(
     """
     if len(records) == 0:
         raise ValueError("there is no record to evaluate")
-    was_training = model.training
-    model.eval()
     loader = loader or Loader(records, collate)
     batches = in_batches(records, _own_indices(len(records), fleet), batch_size, tokens)
     indices = np.concatenate(batches)
     pieces: list[dict[str, np.ndarray]] = []
-    try:
-        with preserved_randomness(), torch.no_grad(), precision.autocast():
-            for batch in loader.fetch(batches):
-                rows = objective.measure(model, to_device(batch, precision.device, precision.parameter_dtype))
-                pieces.append({name: row.detach().cpu().to(_storable(row)).numpy() for name, row in rows.items()})
-                keep_going()
-    finally:
-        model.train(was_training)
+    with evaluating(model, precision):
+        for batch in loader.fetch(batches):
+            rows = objective.measure(model, to_device(batch, precision.device, precision.parameter_dtype))
+            pieces.append({name: row.detach().cpu().to(_storable(row)).numpy() for name, row in rows.items()})
+            keep_going()
     own = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
     rows = _in_order(fleet.gather((indices, own)))
     return objective.score(rows), rows
+
+
+@contextmanager
+def evaluating(model: nn.Module, precision: Precision) -> Iterator[None]:
+    """A context for asking a network: in evaluation mode, without gradients; nothing of it is left behind."""
+    was_training = model.training
+    model.eval()
+    try:
+        with preserved_randomness(), torch.no_grad(), precision.autocast():
+            yield
+    finally:
+        model.train(was_training)
 
 
 def _own_indices(n_records: int, fleet: Fleet) -> np.ndarray:

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from isometry.calibrate import Calibration, Fitted, Temperature, calibration_at, fit_temperature
+from isometry.evaluate import evaluating
 from isometry.fleet import Fleet
 from isometry.lengths import in_batches
 from isometry.objective import Labelled, Objective
 from isometry.order import Loader, Records, to_device
 from isometry.precision import Precision, PrecisionSettings
-from isometry.randomness import preserved_randomness
 
 N_TRIED = 4  # records by which the heads are checked before training
 
@@ -157,15 +157,10 @@ def _batches(
     model: nn.Module, classes: Classes, batches: Iterator[Any], precision: Precision
 ) -> Iterator[dict[str, Said]]:
     """What the heads say of each batch, on the CPU; the model is left in the mode in which it came."""
-    was_training = model.training
-    model.eval()
-    try:
-        with preserved_randomness(), torch.no_grad(), precision.autocast():
-            for batch in batches:
-                said = classes(model, to_device(batch, precision.device, precision.parameter_dtype))
-                yield {head: _said(labelled) for head, labelled in said.items()}
-    finally:
-        model.train(was_training)
+    with evaluating(model, precision):
+        for batch in batches:
+            said = classes(model, to_device(batch, precision.device, precision.parameter_dtype))
+            yield {head: _said(labelled) for head, labelled in said.items()}
 
 
 def _said(labelled: Labelled) -> Said:

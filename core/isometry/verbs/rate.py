@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isometry.choice import add_choice, chosen
+from isometry.app import App
+from isometry.choice import add_choice, with_choice
 from isometry.events import as_json
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from isometry.rate import RateRange
 
-EXIT_BAD_INPUT = 2
 BARS = "▁▂▃▄▅▆▇█"
 N_BARS = 60
 PAGE = "rate.html"
@@ -31,11 +31,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
     return parser
 
 
-def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    choice = chosen(options, rest)
-    if choice is None:
-        return 0 if options.help else EXIT_BAD_INPUT
-    app, settings = choice
+@with_choice
+def _run(options: argparse.Namespace, app: App, settings: Any) -> int:
     from isometry.rate import rate_range_of
 
     found = rate_range_of(app, settings)

@@ -6,10 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from isometry.choice import add_choice, chosen
+from isometry.app import App
+from isometry.choice import add_choice, with_choice
 from isometry.events import as_json
-
-EXIT_BAD_INPUT = 2
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -40,11 +39,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
     return parser
 
 
-def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    choice = chosen(options, rest)
-    if choice is None:
-        return 0 if options.help else EXIT_BAD_INPUT
-    app, settings = choice
+@with_choice
+def _run(options: argparse.Namespace, app: App, settings: Any) -> int:
     if not options.over and not options.worker:
         raise ValueError("say what to sweep over: --over SETTING=LOW:HIGH, as in --over optim.decay=1e-6:1e-1")
     from isometry.sweep import join, sweep
