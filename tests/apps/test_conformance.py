@@ -25,6 +25,7 @@ FOREIGN = os.pathsep.join(str(ROOT / folder) for folder in ("tests/foreign", "ex
 APPS = sorted(find_apps())
 SAME = 1e-5  # relative, of fp32 losses computed in batches of another size
 N_RECORDS = 4
+NOT_FOR_ALL = {"depth", "predicted.lyapunov", "predicted.edge"}  # of residual blocks, and of plain chains, alone
 
 
 @cache
@@ -115,13 +116,12 @@ def unexplained(examination: Examination) -> list[str]:
     for measure in MEASURES - set(examination.missing):
         record = getattr(examination, measure)
         if record is None:
-            found += [measure] if measure != "depth" else []  # of networks with residual blocks alone
+            found.append(measure)
         elif not isinstance(record, list):
-            values = vars(record)
-            reasons = [value for name, value in values.items() if name.endswith("reason") and value]
-            found += [f"{measure}.{name}" for name, v in values.items() if v is None and not name.endswith("reason")]
-            found = [name for name in found if not (reasons and name.startswith(measure))]
-    return found
+            values = {name: value for name, value in vars(record).items() if not name.endswith("reason")}
+            has_reason = any(value for name, value in vars(record).items() if name.endswith("reason"))
+            found += [f"{measure}.{name}" for name, value in values.items() if value is None and not has_reason]
+    return sorted(set(found) - NOT_FOR_ALL)
 
 
 def examined(name: str, preset: str) -> Examination:
