@@ -6,28 +6,11 @@ from isometry.curriculum import Curriculum, CurriculumSettings, length_at, level
 from isometry.flags import with_flags
 from isometry.order import Loader, Order
 from isometry.task import FitSettings
-from isometry_wave.dataset import simulated
+from isometry_wave.dataset import Staged
 from isometry_wave.model import WaveModel, WaveModelSettings
 
 STAGES = {"levels": (0.25, 0.5, 1.0), "begins": (0.0, 0.4, 0.8)}
 LINEAR = {**STAGES, "growth": "linear"}
-
-
-class Staged:
-    """The wave's points, those far from 0 only at a high level; noise that is drawn anew in each epoch."""
-
-    def __init__(self) -> None:
-        self.points = simulated(60, 1, 0.1)
-
-    def __len__(self) -> int:
-        return len(self.points)
-
-    def __getitem__(self, index):
-        return self.points[index]
-
-    def draw(self, index, rng, level):
-        x, y = self.points[index]
-        return x * level, y + 0.1 * float(rng.normal())
 
 
 class Levelled(WaveModel):
@@ -110,14 +93,14 @@ def test_records_are_drawn_at_the_level_of_the_epoch(n_workers):
     )
     for epoch, level in enumerate((0.25, 0.25, 0.5, 0.5, 1.0)):
         drawn = torch.cat(list(loader.fetch(order.batches(epoch), epoch)))
-        expected = torch.cat([records.points.x[torch.from_numpy(batch)] for batch in order.batches(epoch)])
+        expected = torch.cat([records.x[torch.from_numpy(batch)] for batch in order.batches(epoch)])
         assert torch.equal(drawn, expected * level)
 
 
 def test_records_that_know_levels_are_whole_without_a_curriculum():
     records = Staged()
     (batch,) = Loader(records, lambda items: torch.stack([x for x, _ in items])).fetch([range(60)])
-    assert torch.equal(batch, records.points.x)
+    assert torch.equal(batch, records.x)
 
 
 def test_the_model_trains_at_the_level_of_the_epoch_and_is_scored_at_level_1(run, with_task):

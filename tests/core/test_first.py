@@ -7,29 +7,12 @@ from isometry.doctor.visit import visited
 from isometry.first import first_of
 from isometry.rate import rate_range, rate_range_of
 from isometry_mixture.train import APP as MIXTURE
-from isometry_wave.dataset import simulated
+from isometry_wave.dataset import Staged
 from isometry_wave.model import WaveModel, WaveModelSettings
 from isometry_wave.train import APP as WAVE
 from torch import nn
 
 STAGES = {"levels": (0.25, 1.0), "begins": (0.0, 0.5)}
-
-
-class Staged:
-    """The wave's points, those far from 0 only at a high level, with noise."""
-
-    def __init__(self) -> None:
-        self.points = simulated(60, 1, 0.1)
-
-    def __len__(self):
-        return len(self.points)
-
-    def __getitem__(self, index):
-        return self.points[index]
-
-    def draw(self, index, rng, level):
-        x, y = self.points[index]
-        return x * level, y + 0.1 * float(rng.normal())
 
 
 class Listening(WaveModel):

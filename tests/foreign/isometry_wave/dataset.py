@@ -33,6 +33,18 @@ def simulated(n: int, seed: int, noise: float) -> Points:
     return Points(x, np.sin(x) + noise * rng.normal(size=n))
 
 
+class Staged(Points):
+    """The wave's points for a curriculum: those far from 0 only at a high level; noise drawn anew in each epoch."""
+
+    def __init__(self) -> None:
+        points = simulated(60, 1, 0.1)
+        self.x, self.y = points.x, points.y
+
+    def draw(self, index: int, rng: np.random.Generator, level: float) -> tuple[Tensor, Tensor]:
+        x, y = self[index]
+        return x * level, y + 0.1 * float(rng.normal())
+
+
 def read_points(files: Sequence[Path]) -> Points:
     """CSV files with a column x and perhaps a column y."""
     rows = []
