@@ -99,19 +99,24 @@ def read(settings: ProteinSettings, files: Sequence[Path]) -> ProteinDataset:
 
 OPTIM = OptimSettings(rate=2e-3, clip=1.0)
 
+SERIOUS = ProteinSettings(
+    data=SourceSettings(source="netsurfp2"),
+    model=ModelSettings(heads=("ss", "disorder"), width=256, n_layers=3, stem=128, dropout=0.3),
+    optim=OPTIM,
+    fit=FitSettings(epochs=15, tokens=8192, average=0.999),
+)
+
 PRESETS = {
     "tiny": ProteinSettings(
         model=ModelSettings(width=48, n_layers=1, embedding=24, dropout=0.0, t_max=50),
         optim=OPTIM.changed(rate=1e-2),
         fit=FitSettings(epochs=3, tokens=3000, average=0.99),
     ),
-    "netsurfp2": ProteinSettings(
-        data=SourceSettings(source="netsurfp2"),
-        model=ModelSettings(heads=("ss", "disorder"), width=256, n_layers=3, stem=128, dropout=0.3),
-        optim=OPTIM,
-        fit=FitSettings(epochs=20, tokens=8192, average=0.999),
-    ),
+    "netsurfp2": SERIOUS,
+    "language": SERIOUS.changed(model={"heads": ("language",), "dropout": 0.1}),
 }
+"""tiny: simulated chains; netsurfp2: secondary structure and disorder; language: the same network guesses hidden
+residues, and is then what a run of the other begins with (--start)."""
 
 APP = App(
     name="protein",
