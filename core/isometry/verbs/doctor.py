@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from isometry.choice import add_choice, chosen
+from isometry.app import App
+from isometry.choice import add_choice, with_choice
 
 EXIT_FATAL = 1
-EXIT_BAD_INPUT = 2
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -33,18 +33,15 @@ def add(commands: Any) -> argparse.ArgumentParser:
     return parser
 
 
-def _run(options: argparse.Namespace, rest: list[str]) -> int:
+@with_choice
+def _run(options: argparse.Namespace, app: App, settings: Any) -> int:
     """Exit code 1 where something fatal remains."""
-    choice = chosen(options, rest)
-    if choice is None:
-        return 0 if options.help else EXIT_BAD_INPUT
     if options.fix and options.checkpoint:
         raise ValueError("--fix begins weights anew, which would throw away those of --run; give one of the two")
     if options.fix and options.attack:
         raise ValueError("--fix shows the treated network, --attack a fresh one; give one of the two")
     if options.html is not None and not options.html.parent.is_dir():
         raise ValueError(f"{options.html}: the folder {options.html.parent} does not exist; create it first")
-    app, settings = choice
     from isometry.doctor.visit import examine_app, treat_app
 
     if options.fix:
@@ -65,7 +62,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 
 def _tell(after: Any, treatment: Any, attacked: dict[str, Any] | None, app: str, options: argparse.Namespace) -> None:
     if options.json:
-        from isometry.story import as_json
+        from isometry.events import as_json
 
         told = after.as_dict() if treatment is None else treatment.as_dict()
         print(as_json(told if attacked is None else {**told, "attack": attacked}))
