@@ -18,11 +18,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 CLASSES = ("AST", "C", "DE", "FYW", "G", "H", "ILMV", "KR", "N", "P", "Q")
 WORD = 6
 LEAST_CLASSES = 3  # in a word
-MOST_SEEN = 400  # times among the targets; a word seen more often tells nothing
+MOST_SEEN = 100  # times among the targets; a word seen more often tells nothing (expression tags are)
 MOST_CELLS = 1e12  # residues of queries x residues of targets up to which one shared word is enough, beyond it two
 BAND = 16  # diagonals
 REACH = 40  # residues before and after a hit
-LEAST_SCORE = 50  # BLOSUM62 units of a stretch without gaps, 26 bits; of relatives few have less, of strangers most
+LEAST_SCORE = {1: 50, 2: 55}  # by shared words asked for: BLOSUM62 units of a stretch without gaps (50 are 26 bits)
 BEYOND = -99  # ends a stretch
 CHUNK = 100_000  # residues of queries at a time
 BATCH = 5_000  # stretches scored at a time: they stay in the processor's cache
@@ -99,7 +99,7 @@ def _matches(words: Words, index: Words, segments: Segments, is_same: bool, leas
     )  # two tilings: the edge of a band hides nothing
     query, target = query[hits], target[hits]
     score = segments.scores(query, target, at[hits], there[hits])
-    good = np.flatnonzero(score >= LEAST_SCORE)
+    good = np.flatnonzero(score >= LEAST_SCORE[least_hits])
     found = np.stack([query[good], target[good], score[good]], axis=1)
     return _best_of_pairs(found)
 
