@@ -8,10 +8,9 @@ with Subject.of(model, batch, loss) as subject:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -249,12 +248,3 @@ def _check_loss(loss: Tensor) -> None:
 def rms(tensor: Tensor) -> float:
     """Root mean square, in float64."""
     return float(tensor.detach().abs().double().square().mean().sqrt())
-
-
-def log_ratio(numbers: Sequence[float]) -> list[float]:
-    """Natural logarithms of each number over the one before; NaN where either is 0 or not finite."""
-    return [_log(b / a) if a > 0 and b > 0 else float("nan") for a, b in pairwise(numbers)]
-
-
-def _log(x: float) -> float:
-    return float(torch.tensor(x, dtype=torch.float64).log())
