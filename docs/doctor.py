@@ -105,6 +105,10 @@ def tables() -> Iterator[str]:
     memory = [Case(net, examined(net), train(net)) for net in MEMORY_NETS]
     held_out = [Case(net, examined(net), train(net)) for net in HELD_OUT_NETS]
     lost = [rescued(case) for case in deep + other + held_out if not case.fate.learns]
+    every = deep + other + memory + held_out
+    yield f"Right in {sum(case.is_right for case in every)} of {len(every)},"
+    yield f"{sum(case.is_right for case in held_out)} of {len(held_out)} held out."
+    yield ""
     yield from ("## Fifty layers", "", *confusion(deep), "", *verdicts(deep), "")
     yield from ("## Other architectures", "", *confusion(other), "", *verdicts(other), "")
     yield from ("## Memory", "", *confusion(memory), "", *verdicts(memory), "")
