@@ -288,3 +288,10 @@ def test_a_missing_library_names_the_extra_that_brings_it(monkeypatch, adapter, 
     monkeypatch.delitem(sys.modules, f"isometry.adapters.{adapter}", raising=False)
     with pytest.raises(ImportError, match=rf"pip install 'isometry\[{library}\]'"):
         importlib.import_module(f"isometry.adapters.{adapter}")
+
+
+@pytest.mark.parametrize("every", [-1, 2.5])
+def test_a_watch_that_could_never_look_is_refused(every):
+    model = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="expected a whole number of steps"):
+        Watch(model, torch.optim.SGD(model.parameters(), 0.1), every)

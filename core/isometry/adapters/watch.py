@@ -30,7 +30,7 @@ class Watch:
     Args:
         model: the network, also compiled (its activations are then not seen) or in DistributedDataParallel.
         optimizer: of this network; two networks with an optimizer each take a watch each.
-        every: steps between two looks, the first at step 1.
+        every: steps between two looks, the first at step 1; 0: none.
         tell: is handed each new finding as one line.
         log: is handed the numbers of each look, under flat names such as "gradient/encoder.0".
         scaler: of the loss, where there is one: its scale is told, and a finding once it lifts nothing any more.
@@ -47,8 +47,8 @@ class Watch:
         scaler: torch.amp.GradScaler | None = None,
         on_fatal: OnFatal = "warn",
     ) -> None:
-        if every < 1 or every != int(every):
-            raise ValueError(f"every is {every}; expected a whole number of steps, 1 or more")
+        if every < 0 or every != int(every):
+            raise ValueError(f"every is {every}; expected a whole number of steps, or 0 for no look")
         self.health, self.tell, self.log = Health(model, int(every)), tell, log
         self.scaler = scaler
         self.on_fatal: OnFatal = on_fatal
