@@ -8,8 +8,10 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
+from isometry.attention import Rotary, TransformerBlock
 from isometry.blocks import Residual, residual_scale
 from isometry.initialise import gain, initialise
+from isometry.skips import dense_mlp, unet_1d
 from torch import Tensor, nn
 
 DEPTH, WIDTH, N_INPUTS, N_CLASSES, N_RECORDS = 50, 128, 64, 10, 128
@@ -193,6 +195,30 @@ class Attentive(nn.Module):
         return self.head(self.body(self.entry(x.view(len(x), 8, 8))).mean(1))
 
 
+def cosine_block(width: int) -> nn.Module:
+    """The suite's own block: pre-norm, cosine attention with rotary positions, branches scaled for eight blocks."""
+    position = Rotary(width // 4)
+    return TransformerBlock(width, 4, "cosine", scale=residual_scale(16), position=position)
+
+
+def densely_connected() -> nn.Module:
+    """Each layer reads all before it."""
+    dense = dense_mlp(N_INPUTS, 8, DEPTH - 1)
+    return nn.Sequential(dense, nn.Linear(N_INPUTS + 8 * (DEPTH - 1), N_CLASSES))
+
+
+class UNetwork(nn.Module):
+    """The records as signals of 64 samples, through a U-Net to a mean over the samples."""
+
+    def __init__(self, channels: int = 16) -> None:
+        super().__init__()
+        self.body, self.head = unet_1d([channels, 2 * channels, 4 * channels]), nn.Linear(channels, N_CLASSES)
+        self.entry = nn.Conv1d(1, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(self.entry(x[:, None])).mean(-1))
+
+
 class Equivariant(nn.Module):
     """Twelve gated layers on 16 scalars and 16 vectors, their weights times `factor`; e3nn's own normalisation at 1."""
 
@@ -278,6 +304,9 @@ OTHER_NETS = [
     Net("Transformer, post-norm", lambda: Attentive(norm_first=False), classes_in_space),
     Net("Transformer, no norms, × 1", lambda: Attentive(own=lambda width: Bare(width, 1.0)), classes_in_space),
     Net("Transformer, no norms, × 4", lambda: Attentive(own=lambda width: Bare(width, 4.0)), classes_in_space),
+    Net("Transformer of the suite, cosine attention", lambda: Attentive(own=cosine_block), classes_in_space),
+    Net("densely connected, 50 layers", densely_connected, classes_in_space),
+    Net("U-Net, 3 levels", UNetwork, classes_in_space),
     Net("equivariant, e3nn's scale", lambda: Equivariant(1.0), classes_in_space),
     Net("equivariant, weights × 2", lambda: Equivariant(2.0), classes_in_space),
     Net("equivariant, weights × 0.2", lambda: Equivariant(0.2), classes_in_space),

@@ -108,7 +108,8 @@ def examine(
     seed: int = 0,
     measures: Set[str] = MEASURES,
 ) -> Examination:
-    """Examine any network on one batch; it is afterwards bit for bit what it was, at the cost of some 25 steps.
+    """Examine any network on one batch; it is afterwards bit for bit what it was, at the cost of 20 to 35 steps
+    (`benchmarks/doctor_cost.py`), the more the shorter a step is.
 
     Args:
         batch: of any form that `loss` understands: tensors, mappings, sequences, graph data, packed sequences.
@@ -124,7 +125,7 @@ def examine(
         raise ValueError(f"no measure is called {', '.join(unknown)}; expected some of {', '.join(sorted(MEASURES))}")
     from isometry.doctor.verdict import findings_of
 
-    _load_derivatives()
+    _load_torch()
     attempt = _Attempts(measures)
     started = now(model)
     with Subject.of(model, batch, loss, seed) as subject:
@@ -179,10 +180,11 @@ def _has_blocks(model: nn.Module) -> bool:
 
 
 @cache
-def _load_derivatives() -> None:
-    """torch loads its rules of forward-mode differentiation at their first use, which takes seconds once."""
-    x = torch.ones(2)
-    torch.func.jvp(torch.tanh, (x,), (x,))
+def _load_torch() -> None:
+    """torch loads forward-mode derivatives and optimizers at their first use, which takes seconds once."""
+    x = torch.ones(2, requires_grad=True)
+    torch.func.jvp(torch.tanh, (x.detach(),), (x.detach(),))
+    torch.optim.AdamW([x]).step()
 
 
 class _Attempts:

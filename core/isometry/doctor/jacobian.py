@@ -15,7 +15,7 @@ from isometry.doctor.products import Method, Products, Pushed, Site
 from isometry.doctor.subject import Subject
 from isometry.spell import what_failed
 
-N_PROBES = 2
+N_PROBES = 1
 N_PRODUCTS = 3
 EXACT_BELOW = 8  # so few directions are all taken, one by one
 DISAGREEMENT = 0.02  # of J v and Jᵀ u, relative: more is no rounding
