@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from isometry.settings import Settings
 from isometry_data.catalogue import locate
+from isometry_data.checksums import checksums
 from isometry_data.crystals import CrystalRecord, label_counts, read_crystals
 from pydantic import Field, PositiveInt
 
@@ -53,7 +53,7 @@ def structures(settings: SourceSettings, seed: int) -> Structures:
     else:
         files = [*settings.train, *settings.valid, *settings.test]
         split = _split_of(settings.train, settings.valid, settings.test, settings, seed)
-    return Structures(split._replace(train=_thinned(split.train, settings.n_train)), _checksums(files))
+    return Structures(split._replace(train=_thinned(split.train, settings.n_train)), checksums(files))
 
 
 def notes(split: Split) -> tuple[str, ...]:
@@ -87,12 +87,3 @@ def _thinned(records: list[CrystalRecord], n: int | None) -> list[CrystalRecord]
 
 def _read(files: Sequence[Path]) -> list[CrystalRecord]:
     return [record for file in files for record in read_crystals(file)]
-
-
-def _checksums(files: Sequence[Path]) -> dict[str, str]:
-    sums = {}
-    for file in files:
-        with open(file, "rb") as stream:
-            name = Path(file).name if Path(file).name not in sums else str(file)
-            sums[name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return sums

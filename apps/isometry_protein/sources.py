@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 from isometry.settings import Settings
+from isometry_data.checksums import checksums
 from isometry_data.protein_records import ProteinRecord, label_counts
 from isometry_data.proteins import Labelling, read_proteins
 from isometry_data.sequence_clusters import sequence_clusters
@@ -76,8 +76,8 @@ def proteins(settings: SourceSettings, mapping: str, seed: int) -> Proteins:
         raise ValueError("no training protein is left; check data.train")
     split = split._replace(train=_thinned(split.train, settings.n_train))
     counts = [f"{name}: {label_counts(part)}" for name, part in split._asdict().items() if part]
-    checksums = _checksums(files) if files else {"seed": str(seed)}
-    return Proteins(split, checksums, (*counts, *notes))
+    sums = checksums(files) if files else {"seed": str(seed)}
+    return Proteins(split, sums, (*counts, *notes))
 
 
 def read(files: Iterable[Path], mapping: str) -> tuple[list[ProteinRecord], list[str]]:
@@ -149,12 +149,3 @@ def _thinned(records: list[ProteinRecord], n: int | None) -> list[ProteinRecord]
     if n is None or n >= len(records):
         return records
     return [records[i * len(records) // n] for i in range(n)]
-
-
-def _checksums(files: Sequence[Path]) -> dict[str, str]:
-    sums = {}
-    for file in files:
-        with open(file, "rb") as stream:
-            name = Path(file).name if Path(file).name not in sums else str(file)
-            sums[name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return sums

@@ -6,13 +6,13 @@ Third-party files are never shipped. They are looked for below `$ISOMETRY_DATA`,
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import tempfile
 from importlib.resources import files
 from pathlib import Path
 
+from isometry_data.checksums import sha256_of
 from isometry_data.crystal_sets import CRYSTAL_SETS
 from isometry_data.entries import DataFile, DataSet
 from isometry_data.protein_sets import PROTEIN_SETS
@@ -75,13 +75,8 @@ def _check(path: Path, size: int | None, sha256: str | None, remedy: str) -> Non
     found = path.stat().st_size
     if size is not None and found != size:
         raise ValueError(f"{path}: {found} bytes, expected {size}: changed or cut off; {remedy}")
-    if sha256 is not None and (digest := _sha256(path)) != sha256:
+    if sha256 is not None and (digest := sha256_of(path)) != sha256:
         raise ValueError(f"{path}: sha256 {digest[:12]}…, expected {sha256[:12]}…: its contents differ; {remedy}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _note(path: Path) -> Path:
@@ -100,7 +95,7 @@ def _fetch(entry: DataSet, wanted: DataFile, path: Path) -> None:
             sources = [_downloaded(address, Path(room)) for address in wanted.sources]
             made = Path(room) / path.name
             wanted.convert(sources, made)
-            _note(path).write_text(_sha256(made) + "\n")
+            _note(path).write_text(sha256_of(made) + "\n")
             os.replace(made, path)
     except (OSError, ValueError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"

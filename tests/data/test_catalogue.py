@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from isometry_data import catalogue
 from isometry_data.catalogue import DataFile, DataSet, datasets, locate
+from isometry_data.checksums import sha256_of
 from isometry_data.crystals import read_crystals
 from isometry_data.mlearn import KBAR, content_of, convert_mlearn, convert_nbmotaw
 
@@ -209,7 +210,7 @@ def tiny_set(tmp_path, monkeypatch) -> DataSet:
         name="Li",
         path="crystal/tiny/Li.extxyz.xz",
         size=original.stat().st_size,
-        sha256=catalogue._sha256(original),
+        sha256=sha256_of(original),
         sources=("https://data.example/Li/training.json",),
         convert=convert,
     )
