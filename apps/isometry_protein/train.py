@@ -101,9 +101,9 @@ OPTIM = OptimSettings(rate=2e-3, clip=1.0)
 
 SERIOUS = ProteinSettings(
     data=SourceSettings(source="netsurfp2"),
-    model=ModelSettings(heads=("ss", "disorder"), width=256, n_layers=3, stem=128, dropout=0.3),
+    model=ModelSettings(heads=("ss", "disorder"), width=256, n_layers=2, stem=128, dropout=0.3),
     optim=OPTIM,
-    fit=FitSettings(epochs=15, tokens=8192, average=0.999),
+    fit=FitSettings(epochs=6, tokens=8192, average=0.995),
 )
 
 PRESETS = {
