@@ -111,6 +111,15 @@ def find_app(name: str) -> AppEntry:
     return entries[name]
 
 
+def find_verbs() -> list[tuple[str, Path]]:
+    """Module and file of every command that an installed app adds, in the folder `verbs` of its package."""
+    return [
+        (f"{entry.package}.verbs.{file.stem}", file)
+        for entry in find_apps().values()
+        for file in sorted((entry.folder / "verbs").glob("[!_]*.py"))
+    ]
+
+
 def load_app(name: str) -> App:
     """Import an app and return its record. Raises ValueError where the package does not hold one."""
     entry = find_app(name)

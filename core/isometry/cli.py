@@ -11,21 +11,24 @@
     isometry sweep APP --over SETTING=LOW:HIGH [--preset P] [settings as flags]
     isometry compare RUN RUN ...
 
+and what an app adds: each module of its folder `verbs/` adds a command as those of `isometry.verbs` do.
+
 Torch is imported only once an app is needed: help answers at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import isometry
-from isometry.app import App, find_apps, load_app
+from isometry.app import App, find_apps, find_verbs, load_app
 from isometry.choice import EXIT_BAD_INPUT, add_choice, with_choice
 from isometry.events import as_json
 from isometry.table import print_rows
@@ -113,9 +116,19 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("folder", metavar="DIR", type=Path)
     export.set_defaults(run=_export)
 
-    for command in (apps, train, evaluate, predict, export, *(verb.add(commands) for verb in VERBS)):
+    own = [verb.add(commands) for verb in VERBS]
+    for command in (apps, train, evaluate, predict, export, *own, *_of_apps(commands)):
         command.add_argument("--json", action="store_true", help="print results as JSON")
     return parser
+
+
+def _of_apps(commands: Any) -> Iterator[argparse.ArgumentParser]:
+    """The parsers of the apps' own verbs. One that cannot be had is told, and hides no other."""
+    for name, file in find_verbs():
+        try:
+            yield importlib.import_module(name).add(commands)
+        except Exception as error:
+            _say(f"{file}: this command cannot be had: {_one_line(error)}", EXIT_BAD_INPUT)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

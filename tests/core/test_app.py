@@ -1,10 +1,20 @@
 """An app is found, not registered: any installed package of the right name and files, ours or foreign."""
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
 from isometry.app import APP_FILES, App, find_app, find_apps, load_app, preset
+from isometry.cli import main
+
+VERB = """
+def add(commands):
+    parser = commands.add_parser("greet", help="greet")
+    parser.add_argument("name")
+    parser.set_defaults(run=lambda options, rest: print(f'"hello {options.name}"') or 0)
+    return parser
+"""
 
 
 @pytest.fixture
@@ -74,3 +84,24 @@ def test_presets_are_looked_up_by_name():
     assert preset(app, "tiny") is app.presets["tiny"]
     with pytest.raises(ValueError, match="app wave has no preset 'big'; it has: tiny"):
         preset(app, "big")
+
+
+def test_an_app_adds_a_command_by_a_file(package, capsys):
+    folder = package("installed") / "verbs"
+    folder.mkdir()
+    (folder / "greet.py").write_text(VERB)
+    assert main(["greet", "Ada", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == "hello Ada"
+
+
+def test_a_command_that_cannot_be_had_is_told_and_hides_no_other(package, capsys):
+    folder = package("installed") / "verbs"
+    folder.mkdir()
+    (folder / "greet.py").write_text(VERB.replace("greet", "train"))
+    (folder / "leave.py").write_text("import no_such_library")
+    assert main(["apps"]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2
+    assert "greet.py: this command cannot be had" in told[0]
+    assert "train" in told[0]
+    assert "leave.py: this command cannot be had: No module named 'no_such_library'" in told[1]
