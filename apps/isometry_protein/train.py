@@ -23,6 +23,7 @@ from isometry_protein.predict import OWN_FORMATS, predict
 from isometry_protein.sources import SourceSettings, proteins
 from isometry_protein.sources import read as read_files
 from isometry_protein.symmetries import symmetries
+from isometry_protein.together import ProteinEnsemble
 from isometry_protein.whole import WholeLabels, read_whole
 
 _log = logging.getLogger(__name__)
@@ -131,6 +132,7 @@ APP = App(
     predict=predict,
     own_formats=OWN_FORMATS,
     report=findings,
+    together=ProteinEnsemble,
     symmetries=symmetries,
 )
 

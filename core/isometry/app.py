@@ -76,6 +76,8 @@ class App:
     """Endings of `out` that `predict` writes itself, such as ".extxyz"."""
     report: Callable[[Any, Any, Data], Findings] | None = None
     """`report(model, settings, data)`: tables and figures beside the curves."""
+    together: Callable[[Sequence[nn.Module]], nn.Module] | None = None
+    """`together(models)`: one network whose predictions are the means of theirs. None: rows of results are averaged."""
     symmetries: Callable[[Any], Sequence[Symmetry]] = lambda settings: ()
     """`symmetries(settings)`: what holds for every model of the app, whatever its weights; the doctor measures it."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from isometry.loaded import Loaded, own_test_set, scored
 from isometry.order import Records
 from isometry.table import FORMATS, check_table_path, write_table
 
+SPREAD = "_spread"
 N_COMPARED = 100  # records of two test sets, to tell that they are one
 
 Rows = list[dict[str, Any]]
@@ -41,17 +42,37 @@ class Scores(NamedTuple):
 def predict_together(members: Sequence[Loaded], files: Sequence[Path], out: Path | None = None) -> Rows:
     """One row per record of `files` as the members' `predict` gives them, put together by `average_rows`.
 
-    Raises ValueError if the members are not of one app, fewer than two, twice the same, or `out` is no table.
+    An app that makes one network of the members (`App.together`) is asked for that one's rows and formats of its own;
+    of the members' rows then only the spreads are told.
+
+    Raises ValueError if the members are not of one app, fewer than two, twice the same, or `out` has a format that
+    several models have no part in.
     """
     app = _check(members)
-    if out is not None:
-        if out.suffix in app.own_formats:
-            raise ValueError(f"{out}: several models are written as a table; choose one of {', '.join(FORMATS)}")
+    is_own = out is not None and out.suffix in app.own_formats
+    if is_own and app.together is None:
+        raise ValueError(f"{out}: several models are written as a table; choose one of {', '.join(FORMATS)}")
+    if out is not None and not is_own:
         check_table_path(out)
     rows = average_rows([app.predict(m.model, m.settings, app.read(m.settings, files), None) for m in members])
-    if out is not None:
+    if app.together is not None:
+        first = members[0]
+        one = app.together([member.model for member in members]).eval()
+        own = app.predict(one, first.settings, app.read(first.settings, files), out if is_own else None)
+        rows = [_with_spreads(row, averaged) for row, averaged in zip(own, rows, strict=True)]
+    if out is not None and not is_own:
         write_table(out, rows)
     return rows
+
+
+def _with_spreads(row: dict[str, Any], averaged: dict[str, Any]) -> dict[str, Any]:
+    spreads = {name: averaged[name] for name in averaged if name.endswith(SPREAD)}
+    told = {}
+    for name, value in row.items():
+        told[name] = value
+        if name + SPREAD in spreads:
+            told[name + SPREAD] = spreads[name + SPREAD]
+    return told
 
 
 def average_rows(tables: Sequence[Rows]) -> Rows:
@@ -73,9 +94,12 @@ def average_rows(tables: Sequence[Rows]) -> Rows:
 def evaluate_together(members: Sequence[Loaded], files: Sequence[Path] = ()) -> Scores:
     """Scores of the members' averaged rows (`Objective.measure`) on labelled files, or on their common test set.
 
-    This is the score of the mean prediction as far as rows are linear in what is predicted: residuals and probabilities
-    are; a row that is already a loss is averaged as such. Rows of whole numbers hold the commonest value. Raises
-    ValueError as `predict_together`, and where the members' own test sets differ: one's may be another's training data.
+    Without `App.together` this is the score of the mean prediction as far as rows are linear in what is predicted:
+    residuals and probabilities are; a row that is already a loss is averaged as such, and rows of whole numbers hold
+    the commonest value.
+
+    Raises ValueError as `predict_together`, and where the members' own test sets differ: one's may be another's
+    training data.
     """
     app = _check(members)
     sets = [app.read(m.settings, files) if files else own_test_set(m) for m in members]
@@ -83,7 +107,11 @@ def evaluate_together(members: Sequence[Loaded], files: Sequence[Path] = ()) -> 
         raise ValueError("the members' test sets differ: one may have been trained on another's; name files instead")
     alone, measured = zip(*(scored(m, records) for m, records in zip(members, sets, strict=True)), strict=True)
     first = members[0]
-    together = app.objective(first.settings).score(_averaged(measured))
+    if app.together is None:
+        together = app.objective(first.settings).score(_averaged(measured))
+    else:
+        one = app.together([member.model for member in members]).eval()
+        together, _ = scored(replace(first, model=one), sets[0])
     if not together:
         raise ValueError("no record has a label to compare with; `isometry predict` needs none")
     spread = {name: _deviation([scores.get(name, math.nan) for scores in alone]) for name in together}
@@ -163,7 +191,7 @@ def _merged(name: str, values: list[list[Any]]) -> dict[str, list[Any]]:
     """The columns that come of one: `values` holds for each row what each member says."""
     if any(_is_real(value) for row in values for value in row):
         told = [_mean_and_spread(row) for row in values]
-        return {name: [mean for mean, _ in told], f"{name}_spread": [spread for _, spread in told]}
+        return {name: [mean for mean, _ in told], f"{name}{SPREAD}": [spread for _, spread in told]}
     if all(value == row[0] for row in values for value in row):
         return {name: [row[0] for row in values]}
     commonest = [max(row, key=row.count) for row in values]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -166,8 +167,6 @@ def test_evaluate_with_takes_files_before_and_after_its_flags(capsys, runs, poin
 
 
 def test_a_format_of_the_field_is_refused_for_several_models(members, tmp_path, monkeypatch):
-    from dataclasses import replace
-
     own = [replace(member, app=replace(member.app, own_formats=(".own",))) for member in members]
     with pytest.raises(ValueError, match=r"written as a table; choose one of \.csv"):
         predict_together(own, [], tmp_path / "p.own")
@@ -187,3 +186,42 @@ def test_rows_of_whole_numbers_hold_the_commonest():
     stacked = np.array([[1, 5, 7], [2, 5, 8], [2, 6, 9]])
     assert _commonest(stacked).tolist() == [2, 5, 7]
     assert torch.equal(torch.tensor(_commonest(np.array([[True], [False], [False]]))), torch.tensor([False]))
+
+
+# One network of several
+
+
+class Mean(torch.nn.Module):
+    """The mean of the members' probabilities, as a logit."""
+
+    def __init__(self, members):
+        super().__init__()
+        self.members = torch.nn.ModuleList(members)
+
+    def forward(self, x):
+        return torch.stack([member(x).softmax(-1) for member in self.members]).mean(0).log()
+
+
+@pytest.fixture
+def united(members):
+    """The members of an app that makes one network of several."""
+    return [replace(member, app=replace(member.app, together=Mean, own_formats=(".own",))) for member in members]
+
+
+def test_one_network_of_several_is_asked_for_rows_and_formats(united, members, points, tmp_path, monkeypatch):
+    rows = predict_together(united, [points])
+    plain = predict_together(members, [points])
+    assert [row["probability"] for row in rows] == pytest.approx([row["probability"] for row in plain], abs=1e-6)
+    assert [row["probability_spread"] for row in rows] == [row["probability_spread"] for row in plain]
+    assert {row["moon"] for row in rows} <= {"upper", "lower"}
+    asked = []
+    own = [
+        replace(one, app=replace(one.app, predict=lambda model, _s, _r, out: asked.append((type(model), out)) or []))
+        for one in united
+    ]
+    predict_together(own, [points], tmp_path / "p.own")
+    assert asked[-1] == (Mean, tmp_path / "p.own")
+
+
+def test_one_network_of_several_is_scored_as_one(united, members):
+    assert evaluate_together(united).together == pytest.approx(evaluate_together(members).together, abs=1e-6)
