@@ -1,0 +1,147 @@
+"""A genome in a file: any stretch of any of its sequences, on either strand, without holding the whole.
+
+FASTA (plain or bgzipped; an index `.fai` beside it is used, none is written), 2bit, GenBank. A file packed with plain
+gzip, or with lines of different lengths, cannot be read in pieces: it is held in memory once, and that is logged.
+"""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import os
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from isometry_data.bases import EXPECTED, UNKNOWN, is_base, reverse_complement
+from isometry_data.chromosome_names import unknown_name
+from isometry_data.fasta_index import Bytes, Entry, index_of, joined, read_fai, stretch
+from isometry_data.seekable_files import BgzBytes, MemoryBytes, PlainBytes, is_bgzip
+
+_log = logging.getLogger(__name__)
+_TWO_BIT = (bytes.fromhex("1a412743"), bytes.fromhex("4327411a"))
+
+
+class Genome:
+    """The sequences of a file by name. Can be sent to workers, forked or spawned; nothing is shared but the file."""
+
+    def __init__(self, file: Path, entries: list[Entry], content: Bytes):
+        self.file = file
+        self._entries = {entry.name: entry for entry in entries}
+        self._content = content
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """In the order of the file."""
+        return tuple(self._entries)
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Bases of each sequence."""
+        return {name: entry.length for name, entry in self._entries.items()}
+
+    def fetch(self, name: str, start: int, end: int, *, is_minus: bool = False, pads: bool = False) -> np.ndarray:
+        """The letters of [start, end), 0-based half-open, as they stand in the file (lower case: soft mask).
+
+        Args:
+            is_minus: their reverse complement.
+            pads: N for what lies beyond the ends of the sequence, instead of an error.
+        Returns:
+            uint8 [end - start], ASCII.
+        Raises:
+            ValueError: one line: unknown name, coordinates beyond the ends, a letter that is no base.
+        """
+        if name not in self._entries:
+            raise ValueError(unknown_name(name, self._entries, str(self.file)))
+        entry = self._entries[name]
+        if start > end or (not pads and (start < 0 or end > entry.length)):
+            raise ValueError(f"{self.file}: {name}:{start}-{end} is not within 0-{entry.length}, 0-based half-open")
+        first, last = min(max(start, 0), entry.length), max(min(end, entry.length), 0)
+        letters = self._letters(entry, first, last) if first < last else np.empty(0, dtype=np.uint8)
+        if pads and len(letters) < end - start:
+            before = max(min(-start, end - start), 0) if start < 0 else 0
+            padded = np.full(end - start, UNKNOWN, dtype=np.uint8)
+            padded[before : before + len(letters)] = letters
+            letters = padded
+        return reverse_complement(letters) if is_minus else letters
+
+    def close(self) -> None:
+        """Lets go of the file; a later fetch opens it again."""
+        self._content.close()
+
+    def __enter__(self) -> Genome:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Genome({str(self.file)!r}, {len(self._entries)} sequences, {sum(self.lengths.values())} bases)"
+
+    def _letters(self, entry: Entry, start: int, end: int) -> np.ndarray:
+        letters = stretch(self._content, entry, start, end)
+        if len(letters) != end - start:
+            raise ValueError(
+                f"{self.file}: {entry.name}:{start}-{end} has {len(letters)} letters: the file was changed, or its "
+                ".fai belongs to another file; delete the .fai"
+            )
+        strange = np.flatnonzero(~is_base(letters))
+        if strange.size:
+            letter, at = chr(letters[strange[0]]), start + int(strange[0])
+            raise ValueError(f"{self.file}: {entry.name}, base {at + 1}: {letter!r} is no base, expected {EXPECTED}")
+        return letters
+
+
+def open_genome(file: str | os.PathLike[str]) -> Genome:
+    """A genome out of FASTA (plain, gz, bgz), 2bit or GenBank (plain, gz); the contents decide, not the name.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: one line with the file, and the line or record: no such format, cut off, a letter that is no base
+            (gaps, digits), a record without bases or name, a name given twice.
+        ImportError: 2bit without py2bit.
+    """
+    file = Path(file)
+    if file.is_dir():
+        raise ValueError(f"{file}: is a folder, expected a file")
+    if not file.exists():
+        raise FileNotFoundError(f"{file}: no such file")
+    with open(file, "rb") as stream:
+        head = stream.read(18)
+    if head.startswith(_TWO_BIT):
+        return _two_bit(file)
+    if is_bgzip(head):
+        return _fasta(file, BgzBytes(file))
+    if head.startswith(b"\x1f\x8b"):
+        return _fasta(file, MemoryBytes(_unpacked(file)), is_indexed=False)
+    return _fasta(file, PlainBytes(file))
+
+
+def _fasta(file: Path, content: Bytes, is_indexed: bool = True) -> Genome:
+    if content.read(0, 5).tobytes() == b"LOCUS":
+        return _genbank(file)
+    entries = (read_fai(file, content) if is_indexed else None) or index_of(content, str(file))
+    if entries is None:
+        _log.info("%s: lines of different lengths; the file is held in memory", file)
+        letters, entries = joined(content.read(0, content.size))
+        content = MemoryBytes(letters)
+    return Genome(file, entries, content)
+
+
+def _unpacked(file: Path) -> np.ndarray:
+    _log.info("%s: plain gzip; the file is held in memory (bgzip would let it be read in pieces)", file)
+    try:
+        return np.frombuffer(gzip.decompress(file.read_bytes()), dtype=np.uint8)
+    except EOFError:
+        raise ValueError(f"{file}: the file is cut off; copy or download it again") from None
+    except Exception as error:  # gzip and zlib fail in several ways
+        raise ValueError(f"{file}: cannot be unpacked ({type(error).__name__}: {error}); copy it again") from None
+
+
+def _genbank(file: Path) -> Genome:
+    raise NotImplementedError
+
+
+def _two_bit(file: Path) -> Genome:
+    raise NotImplementedError
