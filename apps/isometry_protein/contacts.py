@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from isometry.initialise import Projection, initialise
 from isometry_data.contacts import CONTACT, SHORT
@@ -11,6 +13,8 @@ from torch import Tensor, nn
 
 N_BINS = 24
 PAIRS_AT_ONCE = 1 << 19
+PAIRS_DRAWN = 8_000_000
+"""Pairs of one protein in a picture: all of up to 4,000 residues."""
 
 
 class ContactHead(nn.Module):
@@ -40,20 +44,63 @@ class ContactHead(nn.Module):
         other = nn.functional.gelu(left[protein, j] + right[protein, i] + apart)
         return self.out((one + other) / 2).squeeze(-1)
 
-    def blocks(self, features: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pairs [3, some] and logits [some] of all pairs of one protein [1, length, n_features], part by part."""
+    def blocks(self, features: Tensor, most_apart: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pairs [3, some] and logits [some] of all pairs of one protein [1, length, n_features], part by part.
+
+        Args:
+            most_apart: of residues further apart no pair is made.
+        """
         length = features.shape[1]
-        n_rows = max(PAIRS_AT_ONCE // length, 1)
+        n_rows = max(PAIRS_AT_ONCE // min(length, most_apart or length), 1)
         for start in range(0, length - SHORT, n_rows):
-            pairs = pairs_of(start, min(start + n_rows, length - SHORT), length, features.device)
+            pairs = pairs_of(start, min(start + n_rows, length - SHORT), length, features.device, most_apart)
             yield pairs, self(features, pairs)
 
 
-def pairs_of(start: int, end: int, length: int, device: torch.device | None = None) -> Tensor:
-    """[3, n_pairs] of protein 0: i in start … end - 1, j from i + 6 to length - 1."""
-    rows, columns = torch.arange(start, end, device=device), torch.arange(length, device=device)
-    i, j = (columns >= rows[:, None] + SHORT).nonzero(as_tuple=True)
-    return torch.stack([torch.zeros_like(i), i + start, j])
+class ContactMap(NamedTuple):
+    """What a picture shows of the contacts of one protein."""
+
+    cells: np.ndarray
+    """The largest probability in each cell, of residues i and j, either way round; or, of a protein too long for a
+    whole map, [j - i, (i + j) / 2]."""
+    per_cell: int
+    """Residues along a side of a cell; in a band along its length alone."""
+    most_apart: int | None
+    """None: all pairs are there."""
+
+
+def contact_map(head: ContactHead, features: Tensor, cool: Callable[[Tensor], Tensor], side: int) -> ContactMap:
+    """Of one protein [1, length, n_features] in at most `side` cells along it.
+
+    Beyond `PAIRS_DRAWN` pairs only those are taken that lie so close in the sequence that they are no more than that.
+
+    Args:
+        cool: the temperature of the logits.
+    """
+    length = features.shape[1]
+    most_apart = None if length * length <= 2 * PAIRS_DRAWN else PAIRS_DRAWN // length
+    per_cell = -(-length // side)
+    n_cells = -(-length // per_cell)
+    shape = (n_cells, n_cells) if most_apart is None else (most_apart + 1, n_cells)
+    cells = features.new_zeros(shape, dtype=torch.float32)
+    for (_, i, j), logits in head.blocks(features, most_apart):
+        rows, columns = (i // per_cell, j // per_cell) if most_apart is None else (j - i, (i + j) // 2 // per_cell)
+        p = cool(logits.float()).sigmoid()
+        cells.view(-1).scatter_reduce_(0, rows * n_cells + columns, p, "amax")
+    found = cells.cpu().numpy()
+    return ContactMap(np.maximum(found, found.T) if most_apart is None else found, per_cell, most_apart)
+
+
+def pairs_of(
+    start: int, end: int, length: int, device: torch.device | None = None, most_apart: int | None = None
+) -> Tensor:
+    """[3, n_pairs] of protein 0: i in start … end - 1, j from i + 6 to length - 1, or to i + `most_apart`."""
+    last = length if most_apart is None else min(end + most_apart, length)
+    rows, columns = torch.arange(start, end, device=device)[:, None], torch.arange(start, last, device=device)
+    is_far = columns >= rows + SHORT
+    is_wanted = is_far if most_apart is None else is_far & (columns <= rows + most_apart)
+    i, j = is_wanted.nonzero(as_tuple=True)
+    return torch.stack([torch.zeros_like(i), i + start, j + start])
 
 
 def known_pairs(positions: Tensor, most: int | None = None, *, is_random: bool = False) -> tuple[Tensor, Tensor]:

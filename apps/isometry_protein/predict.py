@@ -14,17 +14,18 @@ from isometry_data.protein_records import EIGHT_STATES, THREE_STATES, ProteinRec
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from isometry_protein.contacts import ContactHead
+from isometry_protein.contacts import ContactHead, ContactMap, contact_map
 from isometry_protein.dataset import ProteinDataset
 from isometry_protein.formats import as_fasta, as_horiz, as_npz, as_rr, as_ss2
 from isometry_protein.letters import PAD, letters_of
 from isometry_protein.model import ProteinModel
+from isometry_protein.pictures import PICTURES, SIDE, Page, as_pictures
 
 RESIDUES_AT_ONCE = 16_384
 """Padded residues of one batch: bounds the memory, whatever the number of proteins."""
 LIKELY = 0.1
 """The least probability of a contact that is written."""
-OWN_FORMATS = (".ss2", ".horiz", ".fasta", ".npz", ".rr")
+OWN_FORMATS = (".ss2", ".horiz", ".fasta", ".npz", ".rr", *PICTURES)
 
 
 class Prediction(NamedTuple):
@@ -85,6 +86,8 @@ def contacts(model: nn.Module, record: ProteinRecord, least: float = LIKELY) -> 
 def predict(model: nn.Module, _settings: Any, proteins: ProteinDataset, out: Path | None) -> list[dict[str, Any]]:
     """A row per residue, or per protein where the model has no head for residues; `out` in its own format, too."""
     records = proteins.records
+    if out is not None and out.suffix in (".png", ".svg") and len(records) != 1:
+        raise ValueError(f"{out}: shows one protein, and there are {len(records)}; choose .pdf, with a page for each")
     found = predictions(model, records, with_embedding=out is not None and out.suffix == ".npz")
     if out is not None:
         write_whole(out, _encoded(out.suffix, model, records, found))
@@ -93,6 +96,9 @@ def predict(model: nn.Module, _settings: Any, proteins: ProteinDataset, out: Pat
 
 
 def _encoded(ending: str, model: nn.Module, records: list[ProteinRecord], found: list[Prediction]) -> bytes:
+    if ending in PICTURES:
+        pairs = zip(records, found, strict=True)
+        return as_pictures(ending, (Page(record, of, _contact_map(model, record)) for record, of in pairs))
     if ending == ".rr":
         return as_rr([(record, *contacts(model, record)) for record in records])
     if ending == ".npz":
@@ -109,6 +115,15 @@ def _three(prediction: Prediction) -> np.ndarray:
 def _embedding(prediction: Prediction) -> np.ndarray:
     assert prediction.embedding is not None
     return prediction.embedding
+
+
+def _contact_map(model: nn.Module, record: ProteinRecord) -> ContactMap | None:
+    assert isinstance(model, ProteinModel)
+    if "contacts" not in model.heads:
+        return None
+    with torch.no_grad():
+        features = model.encode(*_batch([record], model))
+        return contact_map(_contact_head(model), features, model.temperatures["contact"], SIDE)
 
 
 def _contact_head(model: ProteinModel) -> ContactHead:
