@@ -4,7 +4,7 @@
     isometry train APP [--preset P] [--config FILE] [--out DIR] [settings as flags]
     isometry evaluate APP RUN [--with RUN ...] [FILE ...]
     isometry predict APP RUN [--with RUN ...] FILE ... [--out FILE]
-    isometry export APP RUN DIR
+    isometry export APP RUN DIR [--half]
 
     isometry doctor APP [--preset P] [--fix] [settings as flags]
     isometry rate APP [--preset P] [settings as flags]
@@ -114,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("app", metavar="APP")
     export.add_argument("model", metavar="RUN", help="a run folder or a checkpoint folder")
     export.add_argument("folder", metavar="DIR", type=Path)
+    export.add_argument("--half", action="store_true", help="weights in fp16, at half the size")
     export.set_defaults(run=_export)
 
     own = [verb.add(commands) for verb in VERBS]
@@ -230,7 +231,7 @@ def _export(options: argparse.Namespace, _rest: list[str]) -> int:
     app = load_app(options.app)
     from isometry import story
 
-    folder = story.export(app, options.model, options.folder)
+    folder = story.export(app, options.model, options.folder, is_half=options.half)
     print(as_json({"checkpoint": folder}) if options.json else f"written: {folder}")
     return 0
 

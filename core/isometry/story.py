@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from isometry.app import App, Data
 from isometry.checkpoint import Vault
@@ -159,10 +160,15 @@ def predict(loaded: Loaded, files: Sequence[Path], out: Path | None = None) -> l
     return rows
 
 
-def export(app: App, run: str | Path, folder: str | Path) -> Path:
+def export(app: App, run: str | Path, folder: str | Path, *, is_half: bool = False) -> Path:
     """The best checkpoint of a run without its training state: what is shared, or shipped with an app.
 
-    Raises FileExistsError if `folder` is there already, and what `load` raises.
+    Args:
+        is_half: weights in fp16, at half the size; they are rounded by at most 2^-11 of their value, and computed with
+            in whatever format the model is loaded.
+
+    Raises FileExistsError if `folder` is there already, ValueError if a weight is beyond fp16's range, and what `load`
+    raises.
     """
     checkpoint, folder = find_checkpoint(app, run), Path(folder)
     if folder.exists():
@@ -171,10 +177,22 @@ def export(app: App, run: str | Path, folder: str | Path) -> Path:
     fields = {key: checkpoint.manifest[key] for key in told if key in checkpoint.manifest}
     room = temporary_beside(folder)
     try:
-        os.rename(Vault(room).save(checkpoint.step, checkpoint.weights(), **fields), folder)
+        weights = checkpoint.weights()
+        weights = {name: _halved(name, weight) for name, weight in weights.items()} if is_half else weights
+        os.rename(Vault(room).save(checkpoint.step, weights, **fields), folder)
     finally:
         shutil.rmtree(room, ignore_errors=True)
     return folder
+
+
+def _halved(name: str, weight: Tensor) -> Tensor:
+    """In fp16; single numbers, such as temperatures, and what is no real number stay."""
+    if weight.ndim == 0 or not weight.is_floating_point():
+        return weight
+    half = weight.to(torch.float16)
+    if weight.isfinite().all() and not half.isfinite().all():
+        raise ValueError(f"the weight {name} reaches {weight.abs().max():.3g}, beyond fp16's 65504; export in full")
+    return half
 
 
 # The parts of the story

@@ -113,6 +113,16 @@ def test_a_checkpoint_folder_is_a_model_too(isometry_, trained, points):
     assert isometry_("predict", "wave", checkpoint, points, "--json")[0] == 0
 
 
+def test_weights_exported_in_half_precision_take_two_bytes_less_each(isometry_, trained, points, ram):
+    sizes, answers = [], []
+    for name, flags in (("full", []), ("half", ["--half"])):
+        assert isometry_("export", "wave", trained, ram / name, *flags)[0] == 0
+        sizes.append((ram / name / "weights.safetensors").stat().st_size)
+        answers.append([row["y"] for row in json.loads(isometry_("predict", "wave", ram / name, points, "--json")[1])])
+    assert sizes[0] - sizes[1] == pytest.approx(2 * 321, abs=16), "the header's length may change by a few letters"
+    assert answers[1] == pytest.approx(answers[0], rel=5e-3, abs=5e-3)
+
+
 def test_an_exported_checkpoint_predicts_the_same_and_holds_no_training_state(isometry_, trained, points, ram):
     assert isometry_("export", "wave", trained, ram / "shared")[0] == 0
     assert sorted(path.name for path in (ram / "shared").iterdir()) == ["manifest.json", "weights.safetensors"]
