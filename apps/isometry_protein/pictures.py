@@ -27,8 +27,10 @@ LETTERS_A_ROW = 100
 """Residues of a row; where that would take too many rows, a row has more residues, and no letters."""
 TURN = 3.6  # residues of a turn of a helix
 DPI = 150
+MOST_STEPS = 500
+"""Of a row; where a row has more residues, some neighbours are drawn as their mean."""
 SIDE = 1400
-"""Pixels of the longer side of what is drawn dot by dot."""
+"""Cells of a map of contacts, along its longer side."""
 WIDTH, LEFT, RIGHT, HEAD, FOOT = 9.2, 0.85, 0.35, 0.75, 0.25  # inches: of the rows, and around them
 RULER, GAP = 0.2, 0.22  # inches: of a row's numbers, and below the row
 HEIGHTS = {"letters": 0.15, "states": 0.26, "confidence": 0.36, "accessibility": 0.28, "disorder": 0.28}
@@ -137,6 +139,8 @@ def _summary(page: Page) -> str:
         words.append(f"mean accessibility {said.accessibility.mean():.2f}")
     if said.disorder is not None:
         words.append(f"disordered {(said.disorder > 0.5).mean():.0%}")
+    if (size := _size(residues_a_row(len(page.record)))) > 1:
+        words.append(f"means of {size} residues")
     return "  ·  ".join(words)
 
 
@@ -171,24 +175,28 @@ def _draw_letters(axes: Axes, page: Page, part: slice, top: float) -> None:
 
 
 def _draw_states(axes: Axes, page: Page, part: slice, top: float) -> None:
-    """Helices as waves of 3.6 residues, strands as arrows, coil as a line."""
+    """Helices as waves of 3.6 residues, strands as arrows, coil as a line; small ones as boxes."""
     from matplotlib.collections import LineCollection, PolyCollection
 
     middle, size, at = top + HEIGHTS["states"] / 2, HEIGHTS["states"] * 0.34, 0
-    lines: dict[str, list[np.ndarray]] = {"H": [], "C": []}
-    arrows = []
+    is_small = axes.get_xlim()[1] > LETTERS_A_ROW * 5
+    lines, waves, areas = [], [], {"H": [], "E": []}
     for state, run in groupby(page.said.states[part]):
         end = at + sum(1 for _ in run)
-        if state == "E":
-            arrows.append(_arrow(at, end, middle, size))
+        if state == "C":
+            lines.append([(at, middle), (end, middle)])
+        elif is_small:
+            areas[state].append([(at, middle - size), (end, middle - size), (end, middle + size), (at, middle + size)])
+        elif state == "E":
+            areas[state].append(_arrow(at, end, middle, size))
         else:
-            x = np.linspace(at, end, 8 * (end - at) + 1) if state == "H" else np.array([at, end])
-            wave = size * np.sin(2 * np.pi * (x - at) / TURN) if state == "H" else np.zeros(2)
-            lines[state].append(np.stack([x, middle + wave], -1))
+            x = np.linspace(at, end, 8 * (end - at) + 1)
+            waves.append(np.stack([x, middle + size * np.sin(2 * np.pi * (x - at) / TURN)], -1))
         at = end
-    axes.add_collection(LineCollection(lines["C"], colors=COLOURS["C"], linewidths=1.6, zorder=0))
-    axes.add_collection(LineCollection(lines["H"], colors=COLOURS["H"], linewidths=2.0, zorder=0))
-    axes.add_collection(PolyCollection(arrows, facecolors=COLOURS["E"], linewidths=0, zorder=0))
+    axes.add_collection(LineCollection(lines, colors=COLOURS["C"], linewidths=1.6, zorder=0))
+    axes.add_collection(LineCollection(waves, colors=COLOURS["H"], linewidths=2.0, zorder=0))
+    for state, own in areas.items():
+        axes.add_collection(PolyCollection(own, facecolors=COLOURS[state], linewidths=0, zorder=0))
 
 
 def _arrow(start: int, end: int, middle: float, size: float) -> np.ndarray:
@@ -238,9 +246,16 @@ def _draw_area(axes: Axes, name: str, values: np.ndarray, top: float, colour: st
 
 
 def _fill(axes: Axes, values: np.ndarray, bottom: float, height: float, colour: str) -> None:
-    """One step for each residue."""
-    x = np.repeat(np.arange(len(values) + 1), 2)[1:-1]
-    axes.fill_between(x, bottom, bottom - height * np.repeat(values, 2), color=colour, linewidth=0, zorder=0)
+    """One step for each residue, or for some neighbours."""
+    edges = np.append(np.arange(0, len(values), _size(round(axes.get_xlim()[1]))), len(values))
+    means = np.add.reduceat(values, edges[:-1]) / np.diff(edges)
+    x = np.repeat(edges, 2)[1:-1]
+    axes.fill_between(x, bottom, bottom - height * np.repeat(means, 2), color=colour, linewidth=0, zorder=0)
+
+
+def _size(per_row: int) -> int:
+    """Residues that are drawn as one."""
+    return -(-per_row // MOST_STEPS)
 
 
 def _name(axes: Axes, name: str, bottom: float, height: float) -> None:

@@ -9,7 +9,7 @@ import torch
 from isometry_data.contacts import RANGES
 from torch import Tensor
 
-from isometry_protein.contacts import ContactHead, known_pairs
+from isometry_protein.contacts import PAIRS_AT_ONCE, ContactHead, known_pairs
 from isometry_protein.dataset import NO_LABEL, Protein
 from isometry_protein.model import ProteinModel
 from isometry_protein.states import N_CLASSES, N_STATES
@@ -66,7 +66,7 @@ def contact_row(net: ProteinModel, features: Tensor, batch: Protein) -> Tensor:
 
 def _hits(head: ContactHead, features: Tensor, positions: Tensor, length: int) -> Tensor:
     pairs, touch = known_pairs(positions)
-    logits = torch.cat([head(features, part) for part in pairs.split(1 << 19, 1)] or [features.new_zeros(0)])
+    logits = torch.cat([head(features, part) for part in pairs.split(PAIRS_AT_ONCE, 1)] or [features.new_zeros(0)])
     apart = pairs[2] - pairs[1]
     row = torch.zeros(len(RANGES), 2, device=features.device)
     for number, (least, end) in enumerate(RANGES.values()):
