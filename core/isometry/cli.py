@@ -102,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="scores of a trained model on its test set or on labelled files")
     _add_model(evaluate)
     evaluate.add_argument("files", metavar="FILE", type=Path, nargs="*")
+    evaluate.add_argument(
+        "--bootstrap", type=int, metavar="N", help="95 %% intervals from N resamples of the records, 1000 for instance"
+    )
     evaluate.set_defaults(run=_evaluate)
 
     predict = commands.add_parser("predict", help="predictions of a trained model for files")
@@ -174,12 +177,30 @@ def _evaluate(options: argparse.Namespace, _rest: list[str]) -> int:
     loaded = story.load(app, options.model, device=options.device, dtype=options.dtype)
     if options.others:
         return _evaluate_together([loaded, *_others(app, options)], options)
-    scores = story.evaluate(loaded, options.files)
+    scores, rows = story.measured(loaded, options.files)
+    around = _intervals(loaded, rows, options.bootstrap)
     if options.json:
-        print(as_json({"checkpoint": str(loaded.checkpoint.path), "scores": scores}))
+        print(as_json({"checkpoint": str(loaded.checkpoint.path), "scores": scores} | _as_field(around)))
     else:
-        print_rows([{"score": name, "value": value} for name, value in scores.items()])
+        print_rows([{"score": name, "value": value} | _as_columns(around, name) for name, value in scores.items()])
     return 0
+
+
+def _intervals(loaded: Any, rows: Any, n: int | None) -> dict[str, Any]:
+    """Low and high of each score, {} where no resample is asked for."""
+    if n is None:
+        return {}
+    from isometry.bootstrap import intervals
+
+    return intervals(loaded.app.objective(loaded.settings).score, rows, n)
+
+
+def _as_field(around: dict[str, Any]) -> dict[str, Any]:
+    return {"intervals": {name: list(interval) for name, interval in around.items()}} if around else {}
+
+
+def _as_columns(around: dict[str, Any], name: str) -> dict[str, float]:
+    return around[name]._asdict() if name in around else {}
 
 
 def _predict(options: argparse.Namespace, _rest: list[str]) -> int:
@@ -211,15 +232,17 @@ def _others(app: Any, options: argparse.Namespace) -> list[Any]:
 def _evaluate_together(members: list[Any], options: argparse.Namespace) -> int:
     from isometry.ensemble import evaluate_together
 
-    scores, alone, spread = evaluate_together(members, options.files)
+    scores, alone, spread, rows = evaluate_together(members, options.files)
+    around = _intervals(members[0], rows, options.bootstrap)
     if options.json:
         paths = [str(member.checkpoint.path) for member in members]
-        print(as_json({"checkpoints": paths, "scores": scores, "members": alone, "spread": spread}))
+        told = {"checkpoints": paths, "scores": scores, "members": alone, "spread": spread}
+        print(as_json(told | _as_field(around)))
         return 0
     names = [f"member {number}" for number in range(1, len(alone) + 1)]
     print_rows(
         [
-            {"score": name, "together": value, "spread": spread[name]}
+            {"score": name, "together": value, **_as_columns(around, name), "spread": spread[name]}
             | {member: of.get(name) for member, of in zip(names, alone, strict=True)}
             for name, value in scores.items()
         ]

@@ -37,6 +37,8 @@ class Scores(NamedTuple):
     """Of each alone."""
     spread: dict[str, float]
     """Standard deviation of each score over the members (n - 1 in its denominator)."""
+    rows: dict[str, np.ndarray]
+    """Measured of the averaged answers, from which `together` follows."""
 
 
 def predict_together(members: Sequence[Loaded], files: Sequence[Path], out: Path | None = None) -> Rows:
@@ -108,14 +110,15 @@ def evaluate_together(members: Sequence[Loaded], files: Sequence[Path] = ()) -> 
     alone, measured = zip(*(scored(m, records) for m, records in zip(members, sets, strict=True)), strict=True)
     first = members[0]
     if app.together is None:
-        together = app.objective(first.settings).score(_averaged(measured))
+        rows = _averaged(measured)
+        together = app.objective(first.settings).score(rows)
     else:
         one = app.together([member.model for member in members]).eval()
-        together, _ = scored(replace(first, model=one), sets[0])
+        together, rows = scored(replace(first, model=one), sets[0])
     if not together:
         raise ValueError("no record has a label to compare with; `isometry predict` needs none")
     spread = {name: _deviation([scores.get(name, math.nan) for scores in alone]) for name in together}
-    return Scores(together, list(alone), spread)
+    return Scores(together, list(alone), spread, rows)
 
 
 # What must be the same

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -140,11 +141,16 @@ def train(app: App, settings: Any, out: str | Path, *, is_quiet: bool = False) -
 
 def evaluate(loaded: Loaded, files: Sequence[Path] = ()) -> dict[str, float]:
     """Scores on labelled files, or on the run's own test set."""
+    return measured(loaded, files)[0]
+
+
+def measured(loaded: Loaded, files: Sequence[Path] = ()) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """As `evaluate`, and the rows from which the scores follow (`Objective.measure`), for `isometry.bootstrap`."""
     app, settings = loaded.app, loaded.settings
-    scores, _ = scored(loaded, app.read(settings, files) if files else own_test_set(loaded))
+    scores, rows = scored(loaded, app.read(settings, files) if files else own_test_set(loaded))
     if not scores:
         raise ValueError("no record has a label to compare with; `isometry predict` needs none")
-    return scores
+    return scores, rows
 
 
 def predict(loaded: Loaded, files: Sequence[Path], out: Path | None = None) -> list[dict[str, Any]]:
