@@ -94,7 +94,7 @@ def _neighbourhoods(parts: list[Array], own: Array, k: int) -> tuple[Array, list
 
 def _by_tree(parts: list[Array], own: Array, k: int) -> tuple[Array, list[Array]]:
     joint = np.hstack(parts)[own]
-    radius = KDTree(joint).query(joint, k=[k + 1], p=np.inf)[0][:, 0]
+    radius = KDTree(joint).query(joint, k=k + 1, p=np.inf)[0][:, k]
     inside = np.nextafter(radius, -1) * (radius > 0)
     n_neighbours = np.where(radius > 0, k, _counted(joint, joint, np.zeros(len(own))) if (radius == 0).any() else k)
     return n_neighbours, [_counted(part, part[own], inside) for part in parts]
