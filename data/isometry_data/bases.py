@@ -10,6 +10,7 @@ import numpy as np
 
 LETTERS = "ACGTRYSWKMBDHVN"
 COMPLEMENTS = "TGCAYRSWMKVHDBN"
+_MEANINGS = ("A", "C", "G", "T", "AG", "CT", "CG", "AT", "GT", "AC", "CGT", "AGT", "ACT", "ACG", "ACGT")  # of LETTERS
 UNKNOWN = ord("N")
 EXPECTED = f"the IUPAC letters {LETTERS} or U"
 
@@ -23,6 +24,18 @@ def _table() -> np.ndarray:
 
 
 COMPLEMENT = _table()  # [256] by ASCII code; 0 where the code is no base
+
+
+def _base_sets() -> np.ndarray:
+    sets = np.zeros(256, dtype=np.uint8)
+    for letter, bases in zip(LETTERS, _MEANINGS, strict=True):
+        sets[[ord(letter), ord(letter.lower())]] = sum(1 << "ACGT".index(base) for base in bases)
+    sets[[ord("U"), ord("u")]] = sets[ord("T")]
+    sets.flags.writeable = False
+    return sets
+
+
+BASE_SETS = _base_sets()  # [256] by ASCII code: bits 0 to 3 for A, C, G, T; 0 where the code is no base
 
 
 def is_base(letters: np.ndarray) -> np.ndarray:

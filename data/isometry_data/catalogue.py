@@ -15,7 +15,9 @@ from pathlib import Path
 from isometry_data.checksums import sha256_of
 from isometry_data.crystal_sets import CRYSTAL_SETS
 from isometry_data.entries import DataFile, DataSet
+from isometry_data.genome_entries import GENOME_SETS
 from isometry_data.protein_sets import PROTEIN_SETS
+from isometry_data.signaling_sets import SIGNALING_SETS
 
 __all__ = ["DataFile", "DataSet", "cache_folder", "datasets", "locate"]
 
@@ -24,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 def datasets() -> dict[str, DataSet]:
     """Every data set by name."""
-    return {entry.name: entry for entry in (*CRYSTAL_SETS, *PROTEIN_SETS)}
+    return {entry.name: entry for entry in (*CRYSTAL_SETS, *GENOME_SETS, *PROTEIN_SETS, *SIGNALING_SETS)}
 
 
 def locate(name: str, file: str | None = None) -> Path:

@@ -17,10 +17,12 @@ import numpy as np
 from isometry_data.bases import EXPECTED, UNKNOWN, is_base, reverse_complement
 from isometry_data.chromosome_names import unknown_name
 from isometry_data.fasta_index import Bytes, Entry, index_of, joined, read_fai, stretch
+from isometry_data.genbank import read_sequences
 from isometry_data.seekable_files import BgzBytes, MemoryBytes, PlainBytes, is_bgzip
+from isometry_data.two_bit import TwoBitBytes
 
 _log = logging.getLogger(__name__)
-_TWO_BIT = (bytes.fromhex("1a412743"), bytes.fromhex("4327411a"))
+_TWO_BIT = (bytes.fromhex("1a412743"), bytes.fromhex("4327411a"))  # either order of bytes
 
 
 class Genome:
@@ -110,7 +112,8 @@ def open_genome(file: str | os.PathLike[str]) -> Genome:
     with open(file, "rb") as stream:
         head = stream.read(18)
     if head.startswith(_TWO_BIT):
-        return _two_bit(file)
+        content = TwoBitBytes(file)
+        return Genome(file, content.entries, content)
     if is_bgzip(head):
         return _fasta(file, BgzBytes(file))
     if head.startswith(b"\x1f\x8b"):
@@ -120,7 +123,7 @@ def open_genome(file: str | os.PathLike[str]) -> Genome:
 
 def _fasta(file: Path, content: Bytes, is_indexed: bool = True) -> Genome:
     if content.read(0, 5).tobytes() == b"LOCUS":
-        return _genbank(file)
+        return _held(file, read_sequences(file))
     entries = (read_fai(file, content) if is_indexed else None) or index_of(content, str(file))
     if entries is None:
         _log.info("%s: lines of different lengths; the file is held in memory", file)
@@ -139,9 +142,10 @@ def _unpacked(file: Path) -> np.ndarray:
         raise ValueError(f"{file}: cannot be unpacked ({type(error).__name__}: {error}); copy it again") from None
 
 
-def _genbank(file: Path) -> Genome:
-    raise NotImplementedError
-
-
-def _two_bit(file: Path) -> Genome:
-    raise NotImplementedError
+def _held(file: Path, sequences: dict[str, np.ndarray]) -> Genome:
+    """A genome whose sequences are in memory."""
+    entries, offset = [], 0
+    for name, letters in sequences.items():
+        entries.append(Entry(name, len(letters), offset, len(letters), len(letters)))
+        offset += len(letters)
+    return Genome(file, entries, MemoryBytes(np.concatenate(list(sequences.values()))))

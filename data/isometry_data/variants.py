@@ -1,12 +1,25 @@
-"""Differences from a genome: VCF read strictly, and the check that its reference alleles are the genome's."""
+"""Differences from a genome: VCF read strictly, and the check that its reference alleles are the genome's.
+
+The text is read here and not by htslib (pysam, cyvcf2), so that every message has its file and line, nothing is
+passed over silently, and positions stay as the file has them.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from isometry_data.bases import BASE_SETS, ascii_of, complement, is_base, text_of
+from isometry_data.chromosome_names import unknown_name
 from isometry_data.genomes import Genome
+from isometry_data.text_files import lines_of, name_of
+
+_HEADER = ("#CHROM", "POS", "ID", "REF", "ALT")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +34,7 @@ class Variant:
     source: str = ""  # file and line, for messages
 
     def __str__(self) -> str:
-        return f"{self.chrom}:{self.position + 1} {self.reference}>{self.alternative}"  # 1-based, as VCF and HGVS
+        return f"{self.chrom}:{self.position + 1} {self.reference}>{self.alternative}"  # 1-based, as in VCF
 
     @property
     def end(self) -> int:
@@ -29,11 +42,129 @@ class Variant:
         return self.position + len(self.reference)
 
 
-def read_vcf(path: str | os.PathLike[str]) -> list[Variant]:
-    """Every alternative of every line as one variant."""
-    raise NotImplementedError
+def read_vcf(path: str | os.PathLike[str], skipped: list[str] | None = None) -> list[Variant]:
+    """Every alternative of every line as one variant, in upper case; the file may be gzipped or `-`.
+
+    Alternatives that no letters can stand for are left out: `*`, `<DEL>` and its like, breakends, `.` (no
+    alternative), and what equals the reference. Each is told to `skipped`, by line; their number is logged.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: one line with file and line: no VCF, a position or an allele that is none, no variant at all.
+    """
+    source, found, left_out, has_header = name_of(path), [], [], False
+    for number, line in enumerate(lines_of(path), start=1):
+        where = f"{source}, line {number}"
+        if line.startswith("#CHROM"):
+            _check_header(line, where)
+            has_header = True
+        elif line.strip() and not line.startswith("#"):
+            if not has_header:
+                raise ValueError(f"{where}: expected VCF: a line '#CHROM POS ID REF ALT' above")
+            found += _variants(line, where, left_out)
+    if left_out:
+        _log.warning("%s: %d alternatives left out, first: %s", source, len(left_out), left_out[0])
+    if skipped is not None:
+        skipped += left_out
+    if not found:
+        raise ValueError(f"{source}: no variants" + (f"; left out: {left_out[0]}" if left_out else ", expected VCF"))
+    return found
 
 
 def check_references(variants: Sequence[Variant], genome: Genome) -> None:
-    """Refuses variants whose reference allele is not what the genome has there."""
-    raise NotImplementedError
+    """Refuses variants whose reference allele is not what the genome has there; case does not count, and an ambiguous
+    letter of the genome agrees with each base it may be.
+
+    Raises:
+        ValueError: one line: the first that disagrees, what the genome has, how many disagree, and the probable cause.
+    """
+    lengths, wrong = genome.lengths, []
+    for variant in variants:
+        where = f"{variant.source}: " if variant.source else ""
+        if variant.chrom not in lengths:
+            raise ValueError(f"{where}{variant}: {unknown_name(variant.chrom, lengths, str(genome.file))}")
+        if variant.position < 0 or variant.end > lengths[variant.chrom]:
+            length = lengths[variant.chrom]
+            raise ValueError(f"{where}{variant} lies past the end of {variant.chrom} ({length} bases in {genome.file})")
+        if not _agrees(variant.reference, genome.fetch(variant.chrom, variant.position, variant.end)):
+            wrong.append(variant)
+    if wrong:
+        first = wrong[0]
+        has = text_of(genome.fetch(first.chrom, first.position, first.end))
+        where = f"{first.source}: " if first.source else ""
+        raise ValueError(
+            f"{where}{first}: the reference allele is {first.reference!r}, but {genome.file} has {has!r} there "
+            f"({len(wrong)} of {len(variants)} variants disagree{_cause(wrong, genome)})"
+        )
+
+
+def _check_header(line: str, where: str) -> None:
+    names = tuple(line.split("\t")[: len(_HEADER)])
+    if names != _HEADER:
+        raise ValueError(f"{where}: columns {' '.join(names)}, expected {' '.join(_HEADER)}, separated by tabs")
+
+
+def _variants(line: str, where: str, left_out: list[str]) -> list[Variant]:
+    cells = line.split("\t")
+    if len(cells) < len(_HEADER):
+        raise ValueError(f"{where}: {len(cells)} columns, expected at least {len(_HEADER)}, separated by tabs")
+    chrom, position, name, reference, alternatives = cells[: len(_HEADER)]
+    if not position.isdigit() or position == "0":
+        raise ValueError(f"{where}: position {position!r}, expected a whole number from 1")
+    if not _is_dna(reference):
+        raise ValueError(f"{where}: reference allele {reference!r}, expected letters of DNA")
+    found = []
+    for alternative in alternatives.split(","):
+        if reason := _reason_to_skip(alternative, reference):
+            left_out.append(f"{where}: {alternative!r} ({reason})")
+        elif not _is_dna(alternative):
+            raise ValueError(f"{where}: alternative allele {alternative!r}, expected letters of DNA")
+        else:
+            alleles = (reference.upper(), alternative.upper())
+            found.append(Variant(chrom, int(position) - 1, *alleles, "" if name == "." else name, where))
+    return found
+
+
+def _reason_to_skip(alternative: str, reference: str) -> str:
+    if alternative == ".":
+        return "no alternative"
+    if alternative == "*":
+        return "deleted by another variant"
+    if alternative.startswith("<"):
+        return "symbolic"
+    if any(mark in alternative for mark in "[]") or alternative.startswith(".") or alternative.endswith("."):
+        return "breakend"
+    return "the reference itself" if alternative.upper() == reference.upper() else ""
+
+
+def _is_dna(text: str) -> bool:
+    return bool(text) and text.isascii() and bool(is_base(ascii_of(text)).all())
+
+
+def _agrees(allele: str, letters: np.ndarray) -> bool:
+    """Whether each letter may be the genome's: the sets of bases they stand for meet."""
+    wanted = ascii_of(allele)
+    return len(wanted) == len(letters) and bool((BASE_SETS[wanted] & BASE_SETS[letters]).all())
+
+
+def _cause(wrong: Sequence[Variant], genome: Genome) -> str:
+    """What would make most of them agree."""
+    shown = wrong[:200]
+
+    def share(allele, shift: int = 0) -> float:
+        hits = 0
+        for variant in shown:
+            start = variant.position + shift
+            there = genome.fetch(variant.chrom, start, start + len(allele(variant)), pads=True)
+            hits += _agrees(allele(variant), there)
+        return hits / len(shown)
+
+    if share(lambda v: v.alternative) > 0.9:
+        return "; their alternative alleles agree: the two are swapped"
+    if len(shown) > 3:
+        for shift, said in ((1, "one base later: they are counted from 0"), (-1, "one base earlier")):
+            if share(lambda v: v.reference, shift) > 0.9:
+                return f"; they agree {said}"
+        if share(lambda v: text_of(complement(ascii_of(v.reference)))) > 0.9:
+            return "; their complements agree: the alleles are those of the other strand"
+    return "; is it another assembly?"
