@@ -97,19 +97,30 @@ class Attention(nn.Module):
     def _mixed(self, query: Tensor, key: Tensor, value: Tensor, present: Tensor | None) -> Tensor:
         if self.position is not None:
             query, key = self.position(query), self.position(key)
-        if self.kind == "cosine":
-            temperature = self.log_temperature.clamp(min=math.log(COLDEST)).exp()[:, None, None]
-            query, key = (_direction(query) / temperature).to(value.dtype), _direction(key).to(value.dtype)
+        query, key = self._measured(query, key, value.dtype)
         mask = None if present is None else self._mask(present, query.shape[2])
+        return self._read(query, key, value, mask, is_causal=self.is_causal and mask is None)
+
+    def _measured(self, query: Tensor, key: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Queries and keys whose products, scaled as `_read` does, are what the softmax sees."""
+        if self.kind == "cosine":
+            query, key = _direction(query) / self.temperatures()[:, None, None], _direction(key)
+        return query.to(dtype), key.to(dtype)
+
+    def temperatures(self) -> Tensor:
+        """[n_heads], of attention by cosine."""
+        return self.log_temperature.clamp(min=math.log(COLDEST)).exp()
+
+    def _read(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool = False) -> Tensor:
         with _plain_under_forward_mode(query, key, value):
             return functional.scaled_dot_product_attention(
-                query.to(value.dtype),
-                key.to(value.dtype),
+                query,
+                key,
                 value,
                 attn_mask=mask,
                 dropout_p=self.dropout if self.training else 0.0,
-                is_causal=self.is_causal and mask is None,
-                scale=1.0 if self.kind == "cosine" else None,
+                is_causal=is_causal,
+                scale=1.0 if self.kind == "cosine" else 1 / math.sqrt(self.width // self.n_heads),
             )
 
     def _mask(self, present: Tensor, n_queries: int) -> Tensor:
@@ -158,6 +169,8 @@ class TransformerBlock(nn.Module):
         keep: probability that a sample's branch is used in training (stochastic depth; see `keep_at`).
         dropout: of the attention weights and inside the feed-forward net.
         position: as in `Attention`.
+        attention: what makes the attention from width, heads, kind and the options named here; for example
+            `functools.partial(WindowAttention, window=64)`.
     Source: pre-norm: Xiong et al. 2020, arXiv:2002.04745.
     """
 
@@ -175,6 +188,7 @@ class TransformerBlock(nn.Module):
         is_gated: bool = False,
         keep: float = 1.0,
         position: Position | None = None,
+        attention: Callable[..., Attention] = Attention,
     ):
         super().__init__()
 
@@ -184,8 +198,8 @@ class TransformerBlock(nn.Module):
                 branch = StochasticDepth(branch, keep)
             return GatedResidual(branch) if is_gated else Residual(branch, scale)
 
-        attention = Attention(width, n_heads, kind, is_causal=is_causal, dropout=dropout, position=position)
-        self.attention = branched(attention)
+        reads = attention(width, n_heads, kind, is_causal=is_causal, dropout=dropout, position=position)
+        self.attention = branched(reads)
         self.feed_forward = branched(mlp([width, expansion * width, width], activation, dropout=dropout))
 
     def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
