@@ -111,7 +111,7 @@ def read_fai(file: Path, content: Bytes) -> list[Entry] | None:
     try:
         rows = [line.split("\t") for line in beside.read_text(encoding="utf-8").splitlines() if line.strip()]
         entries = [Entry(row[0], *(int(cell) for cell in row[1:5])) for row in rows]
-        fits = all(_end(entry) <= content.size for entry in entries)
+        fits = all(_fits(entry, content) for entry in entries)
     except (ValueError, TypeError, ZeroDivisionError, OSError):
         fits, entries = False, []
     if not fits or not entries or len({entry.name for entry in entries}) < len(entries):
@@ -144,9 +144,11 @@ def joined(content: np.ndarray) -> tuple[np.ndarray, list[Entry]]:
     return np.concatenate(parts), entries
 
 
-def _end(entry: Entry) -> int:
-    """The byte behind the record's last base."""
-    return entry.offset + (entry.length - 1) // entry.bases * entry.width + (entry.length - 1) % entry.bases + 1
+def _fits(entry: Entry, content: Bytes) -> bool:
+    """Whether a line begins at the record's first base, and one ends at its last."""
+    last = entry.offset + (entry.length - 1) // entry.bases * entry.width + (entry.length - 1) % entry.bases
+    around = [content.read(entry.offset - 1, entry.offset), content.read(last + 1, last + 2)]
+    return last < content.size and all(letter in (_NEWLINE, _RETURN) for part in around for letter in part)
 
 
 def _add(record: _Record | None, lines: _Lines, part: slice, source: str) -> None:

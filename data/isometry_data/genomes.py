@@ -102,7 +102,6 @@ def open_genome(file: str | os.PathLike[str]) -> Genome:
         FileNotFoundError: no such file.
         ValueError: one line with the file, and the line or record: no such format, cut off, a letter that is no base
             (gaps, digits), a record without bases or name, a name given twice.
-        ImportError: 2bit without py2bit.
     """
     file = Path(file)
     if file.is_dir():

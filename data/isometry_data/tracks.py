@@ -180,5 +180,5 @@ def _library(path: str | os.PathLike[str]):
     try:
         import pyBigWig
     except ImportError:
-        raise ImportError(f"{path}: bigWig needs pyBigWig: pip install 'isometry[genome]'") from None
+        raise ImportError(f"{path}: bigWig needs pyBigWig (pip install pyBigWig)") from None
     return pyBigWig
