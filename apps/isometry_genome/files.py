@@ -1,0 +1,231 @@
+"""A user's own files as windows: what is taken, what is left out and why, and that held-out sequence is really new."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from isometry_data.annotations import read_features
+from isometry_data.genomes import Genome, open_genome
+from isometry_data.homology import sequences_of, shared_share, shared_windows
+from isometry_data.intervals import Interval, check_intervals, read_bed
+from isometry_data.tracks import Track
+
+from isometry_genome import genes
+from isometry_genome.asked import Found, SourceSettings, Split, Wanted, reading, thinned
+from isometry_genome.dataset import Facts, Place, Strands, WindowDataset
+from isometry_genome.folds import chromosome_split, thirds
+from isometry_genome.signals import Files
+
+TILE = 16_384
+"""Bases of a window where neither data.length nor an interval says."""
+
+
+class Kept(NamedTuple):
+    """Windows that are used, and how many were left out for which reason."""
+
+    places: list[Place]
+    left_out: Counter[str]
+
+    def note(self, what: str) -> str:
+        """Every window is counted once: used, or left out for the first reason that holds."""
+        n = len(self.places) + self.left_out.total()
+        told = "".join(f"; {count:,} left out: {reason}" for reason, count in self.left_out.items())
+        return f"{what}: {n:,} windows, {len(self.places):,} used{told}"
+
+
+def of_files(settings: SourceSettings, wanted: Wanted, _seed: int) -> Found:
+    """A genome with intervals, classes, tracks or annotation."""
+    if settings.genome is None:
+        raise ValueError("data.source is files, but data.genome names none; give --data.genome FILE (FASTA, 2bit …)")
+    _check_heads(settings, wanted)
+    genome = open_genome(settings.genome)
+    classes, candidates = _candidates(settings, genome)
+    length = settings.length or max(place.end - place.start for place in candidates)
+    kept = kept_of(candidates, genome, length, settings.most_unknown, needs_label="classes" in wanted.heads)
+    parts = _split(settings, genome, kept.places)
+    notes = [kept.note(str(settings.genome)), *_homology(settings, genome, parts)]
+    signal = (
+        Files([Track(file) for file in settings.tracks], [f.stem for f in settings.tracks]) if settings.tracks else None
+    )
+    of_bases = (
+        genes.labels(_features(settings.annotation, settings.kinds), genome.lengths) if settings.annotation else None
+    )
+    strands = Strands(segments=genes.ON_OTHER_STRAND) if of_bases is not None else Strands()
+    facts = Facts(classes, signal.names if signal else (), genes.CLASSES if of_bases else (), None, strands)
+    own = reading(settings, wanted, length, flips=bool(settings.flips))
+    parts["train"] = thinned(parts["train"], settings.n_train)
+    sets = [WindowDataset(genome, part, own, facts, signal, of_bases) if part else None for part in parts.values()]
+    if sets[0] is None:
+        raise ValueError(f"{settings.genome}: no training window is left: {kept.note('all')}")
+    read = (settings.genome, settings.intervals, settings.labels, settings.annotation, *settings.tracks)
+    return Found(Split(*sets), tuple(file for file in read if file), tuple(notes))
+
+
+def _check_heads(settings: SourceSettings, wanted: Wanted) -> None:
+    has = {
+        "classes": settings.intervals or settings.labels,
+        "profile": settings.tracks,
+        "segments": settings.annotation,
+        "language": True,
+    }
+    options = {"classes": "data.intervals (BED with names) or data.labels", "profile": "data.tracks"}
+    for head in wanted.heads:
+        if not has[head]:
+            option = options.get(head, "data.annotation")
+            raise ValueError(
+                f"the head {head} learns from {option}, which is not given; give it, or leave the head out"
+            )
+
+
+def _candidates(settings: SourceSettings, genome: Genome) -> tuple[tuple[str, ...], list[Place]]:
+    """Names of classes, and all windows."""
+    if settings.labels is not None:
+        of_name = read_labels(settings.labels)
+        if unknown := of_name.keys() - set(genome.names):
+            raise ValueError(f"{settings.labels}: {sorted(unknown)[0]!r} is no sequence of {settings.genome}")
+        classes = tuple(sorted(set(of_name.values())))
+        numbers = {name: classes.index(kind) for name, kind in of_name.items()}
+        return classes, [Place(n, 0, genome.lengths[n], numbers.get(n, -1), name=n) for n in genome.names]
+    if settings.intervals is not None:
+        intervals = read_bed(settings.intervals)
+        check_intervals(intervals, genome)
+        classes = tuple(sorted({interval.name for interval in intervals} - {""}))
+        return classes, [place_of(interval, classes) for interval in intervals]
+    length = settings.length or TILE
+    return (), tiles(genome, length)
+
+
+def place_of(interval: Interval, classes: Sequence[str]) -> Place:
+    label = classes.index(interval.name) if interval.name in classes else -1
+    return Place(interval.chrom, interval.start, interval.end, label, interval.strand == "-")
+
+
+def tiles(genome: Genome, length: int) -> list[Place]:
+    """Windows side by side; the last of a sequence reaches beyond its end."""
+    return [Place(name, at, at + length) for name, n in genome.lengths.items() for at in range(0, n, length)]
+
+
+def read_labels(file: Path) -> dict[str, str]:
+    """Class by name of a sequence. Raises ValueError with file and line."""
+    with open(file, newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        if not {"name", "class"} <= set(reader.fieldnames or ()):
+            found = ", ".join(reader.fieldnames or ()) or "nothing"
+            raise ValueError(f"{file}, line 1: columns {found}; expected name and class")
+        labels: dict[str, str] = {}
+        for number, row in enumerate(reader, start=2):
+            if row["name"] in labels:
+                raise ValueError(f"{file}, line {number}: {row['name']} has a class already; name each sequence once")
+            labels[row["name"]] = row["class"] or ""
+    return {name: kind for name, kind in labels.items() if kind}
+
+
+def kept_of(
+    candidates: Iterable[Place], genome: Genome, length: int, most_unknown: float, *, needs_label: bool
+) -> Kept:
+    """The windows that can be used; of the others, the first reason that holds."""
+    kept: list[Place] = []
+    left_out: Counter[str] = Counter()
+    seen: set[tuple[str, int, int, bool]] = set()
+    for place in candidates:
+        key = (place.chrom, place.start, place.end, place.is_minus)
+        if needs_label and place.label < 0:
+            left_out["no class"] += 1
+        elif key in seen:
+            left_out["the same window again"] += 1
+        elif unknown_share(genome, place, length) > most_unknown:
+            left_out[f"more than {most_unknown:.0%} unknown"] += 1
+        else:
+            kept.append(place)
+        seen.add(key)
+    return Kept(kept, left_out)
+
+
+def unknown_share(genome: Genome, place: Place, length: int) -> float:
+    """Of N, and of what lies beyond the sequence, in the window about the place's centre (no longer than the place)."""
+    span = min(length, place.end - place.start)
+    start = (place.start + place.end) // 2 - span // 2
+    letters = genome.fetch(place.chrom, start, start + span, pads=True)
+    return float(np.isin(letters, (ord("N"), ord("n"))).mean())
+
+
+def _split(settings: SourceSettings, genome: Genome, places: list[Place]) -> dict[str, list[Place]]:
+    if settings.labels is not None and not settings.valid and not settings.test:
+        letters = [genome.fetch(p.chrom, p.start, p.end).tobytes().decode() for p in places]
+        parts = thirds(letters, np.array([place.label for place in places]), settings.fold)
+        return {name: [places[i] for i in own] for name, own in parts.items()}
+    used = {place.chrom for place in places}
+    lengths = {name: length for name, length in genome.lengths.items() if name in used}
+    names = chromosome_split(lengths, settings.valid, settings.test)
+    return {part: [place for place in places if place.chrom in set(own)] for part, own in names.items()}
+
+
+def _homology(settings: SourceSettings, genome: Genome, parts: dict[str, list[Place]]) -> list[str]:
+    """What the held-out sequences share with those of training. Raises ValueError where it is too much."""
+    if settings.most_shared is None:
+        return ["held-out sequences were not compared with those of training (data.most_shared none)"]
+    names = {part: {place.chrom for place in own} for part, own in parts.items()}
+    held = sequences_of(genome, names["valid"] | names["test"])
+    found = shared_windows(sequences_of(genome, names["train"]), held)
+    share = shared_share(found, held)
+    if share > settings.most_shared:
+        first = found[0]
+        raise ValueError(
+            f"{settings.genome}: {share:.1%} of the held-out bases have a near copy in training, more than "
+            f"data.most_shared, {settings.most_shared:.1%}; first {first.test}:{first.start}-{first.end} in "
+            f"{first.train} at {first.train_start}; hold out others (data.valid, data.test), or raise the limit"
+        )
+    return [f"{share:.1%} of the held-out bases have a near copy in training ({len(found):,} stretches)"]
+
+
+def _features(file: Path, kinds: Collection[str]) -> list:
+    found = [feature for feature in read_features(file) if feature.kind in kinds]
+    if not found:
+        raise ValueError(f"{file}: no feature of the kinds {', '.join(kinds)} (data.kinds)")
+    return found
+
+
+# What a run is asked to predict or to be evaluated on
+
+SEQUENCES, INTERVALS = (".fa", ".fasta", ".fna", ".2bit", ".gb", ".gbk", ".gbff"), (".bed",)
+TRACKS, FEATURES = (".bw", ".bigwig", ".bedgraph", ".bg"), (".gff", ".gff3")
+
+
+def read(settings: SourceSettings, wanted: Wanted, files: Sequence[Path]) -> WindowDataset:
+    """Windows of one file of sequences; of its intervals (BED), or side by side along it; with labels where given.
+
+    Raises ValueError for files of no known kind, and for none or several files of sequences.
+    """
+    of_kind: dict[tuple[str, ...], list[Path]] = {kind: [] for kind in (SEQUENCES, INTERVALS, TRACKS, FEATURES)}
+    for file in files:
+        ending = file.with_suffix("").suffix if file.suffix.lower() in (".gz", ".bgz") else file.suffix
+        kind = next((kind for kind in of_kind if ending.lower() in kind), None)
+        if kind is None:
+            known = " ".join(ending for kind in of_kind for ending in kind)
+            raise ValueError(f"{file}: ending {ending or 'none'}; expected one of {known}, also as .gz")
+        of_kind[kind].append(file)
+    if len(of_kind[SEQUENCES]) != 1:
+        raise ValueError(f"{len(of_kind[SEQUENCES])} files of sequences; give one FASTA, 2bit or GenBank, and a BED")
+    genome = open_genome(of_kind[SEQUENCES][0])
+    length = settings.length
+    assert length is not None  # filled when the run began
+    places: list[Place] = []
+    for file in of_kind[INTERVALS]:
+        intervals = read_bed(file)
+        check_intervals(intervals, genome)
+        places += [place_of(interval, settings.class_names) for interval in intervals]
+    tracks, features = of_kind[TRACKS], of_kind[FEATURES]
+    facts = Facts(settings.class_names, settings.track_names, settings.segment_names)
+    return WindowDataset(
+        genome,
+        places or tiles(genome, length),
+        reading(settings, wanted, length),
+        facts,
+        Files([Track(file) for file in tracks], [file.stem for file in tracks]) if tracks else None,
+        genes.labels(_features(features[0], settings.kinds), genome.lengths) if features else None,
+    )

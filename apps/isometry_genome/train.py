@@ -1,0 +1,203 @@
+"""The genome app as the engine sees it: settings, presets, and how data, model and objective come together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from isometry.app import App, Data
+from isometry.cli import script
+from isometry.curriculum import CurriculumSettings
+from isometry.fit import FitSettings
+from isometry.optim import OptimSettings
+from isometry.run_settings import RunSettings
+from pydantic import PositiveInt
+
+from isometry_genome.asked import SourceSettings, Wanted
+from isometry_genome.dataset import NO_LABEL, GrammarDataset, WindowDataset, collate
+from isometry_genome.files import read as read_files
+from isometry_genome.findings import findings
+from isometry_genome.model import GenomeModel, ModelSettings
+from isometry_genome.objective import LossSettings, objective_of
+from isometry_genome.predict import predict
+from isometry_genome.sources import windows
+from isometry_genome.symmetries import symmetries
+
+N_LOOKED_AT = 64
+"""Training windows, evenly spaced, from which the mean, scale and frequency of labels are learnt."""
+
+
+class GenomeSettings(RunSettings):
+    """A run of the genome app."""
+
+    threads: PositiveInt | None = 1
+    """Threads of one process on a CPU. None: torch's choice."""
+    data: SourceSettings = SourceSettings()
+    model: ModelSettings = ModelSettings()
+    loss: LossSettings = LossSettings()
+
+
+def wanted(model: ModelSettings) -> Wanted:
+    return Wanted(model.heads, model.resolution, model.is_causal)
+
+
+def data(settings: GenomeSettings) -> Data:
+    found, checksums = windows(settings.data, wanted(settings.model), settings.seed)
+    train, valid, test = found.split
+    _check_heads(settings, train)
+    return Data(train, valid, test, checksums, found.notes)
+
+
+def _check_heads(settings: GenomeSettings, train: WindowDataset | GrammarDataset) -> None:
+    """A head without any label would end with a loss of zero and untrained weights."""
+    names = train.facts._asdict() | {"profile": train.facts.tracks}
+    for head in settings.model.heads:
+        if head != "language" and not names[head]:
+            raise ValueError(f"windows of the source {settings.data.source} have no labels for the head {head}")
+
+
+def learn(settings: GenomeSettings, data: Data) -> GenomeSettings:
+    """Names and numbers of classes and tracks, what the other strand makes of them, their scales and weights."""
+    train = data.train
+    assert isinstance(train, WindowDataset | GrammarDataset)
+    facts, heads = train.facts, settings.model.heads
+    looked_at = [train[i * len(train) // N_LOOKED_AT] for i in range(N_LOOKED_AT)]
+    model: dict[str, Any] = {
+        "n_classes": len(facts.classes),
+        "n_tracks": len(facts.tracks),
+        "n_segments": len(facts.segments),
+        "swap_classes": facts.strands.classes,
+        "swap_tracks": facts.strands.tracks,
+        "swap_segments": facts.strands.segments,
+    }
+    loss: dict[str, Any] = {"n_targets": facts.n_targets}
+    if "profile" in heads:
+        means, scales = _scales(np.concatenate([window.profile.numpy() for window in looked_at]))
+        model |= {"track_means": means, "track_scales": scales}
+    if "classes" in heads:
+        labels = _labels(train)
+        loss["class_weights"] = _weights(labels, len(facts.classes), settings.loss.class_balance)
+    if "segments" in heads:
+        labels = np.concatenate([window.segments.numpy() for window in looked_at])
+        loss["segment_weights"] = _weights(labels, len(facts.segments), settings.loss.segment_balance)
+    names = {"class_names": facts.classes, "track_names": facts.tracks, "segment_names": facts.segments}
+    if isinstance(train, WindowDataset):
+        names["length"] = train.reading.length
+    return settings.changed(model=model, loss=loss, data=names)
+
+
+def _labels(train: WindowDataset | GrammarDataset) -> np.ndarray:
+    """Of all training windows; simulated ones are balanced."""
+    return np.array([place.label for place in train.places] if isinstance(train, WindowDataset) else [0, 1])
+
+
+def _scales(values: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each track; 1 for a track that is nowhere known, or constant."""
+    n_known = (~np.isnan(values)).sum(0)
+    sums = np.where(np.isnan(values), 0, values).sum(0, dtype=np.float64)
+    means = np.where(n_known > 0, sums / np.maximum(n_known, 1), 1.0)
+    squares = np.where(np.isnan(values), 0, (values - means) ** 2).sum(0)
+    scales = np.sqrt(squares / np.maximum(n_known, 1))
+    return tuple(np.where(means > 0, means, 1e-3).tolist()), tuple(np.where(scales > 0, scales, 1.0).tolist())
+
+
+def _weights(labels: np.ndarray, n_classes: int, balance: float) -> tuple[float, ...]:
+    """Of each class, so that their mean over the windows is 1: its frequency to the power of -balance."""
+    counts = np.bincount(labels[labels != NO_LABEL], minlength=n_classes).astype(float)
+    if not counts.any():
+        return ()
+    weights = np.where(counts > 0, np.maximum(counts, 1) ** -balance, 0.0)
+    return tuple((weights * counts.sum() / (weights @ counts)).tolist())
+
+
+def read(settings: GenomeSettings, files: Sequence[Path]) -> WindowDataset:
+    return read_files(settings.data, wanted(settings.model), files)
+
+
+OPTIM = OptimSettings(rate=2e-3, clip=1.0)
+
+NEARER_FIRST = CurriculumSettings(levels=(0.02, 0.1, 0.4, 1.0), begins=(0.0, 0.4, 0.6, 0.8))
+SHORTER_FIRST = CurriculumSettings(levels=(0.125, 0.5, 1.0), begins=(0.0, 0.4, 0.8))
+
+SMALL = ModelSettings(
+    heads=("classes", "profile"),
+    width=64,
+    stem=16,
+    n_layers=2,
+    n_heads=4,
+    expansion=2,
+    attention="cosine",
+    is_gated=False,
+    dropout=0.0,
+    pool="centre",
+)
+
+REAL = SMALL.changed(width=128, stem=32, n_layers=4, dropout=0.1)
+
+PRESETS = {
+    "tiny": GenomeSettings(
+        data=SourceSettings(distance=1_000, n_train=512),
+        model=SMALL,
+        optim=OPTIM,
+        fit=FitSettings(epochs=8, batch_size=16, average=0.98),
+    ),
+    "longrange": GenomeSettings(
+        data=SourceSettings(distance=50_000, n_train=512),
+        model=SMALL,
+        optim=OPTIM,
+        fit=FitSettings(epochs=20, batch_size=16, average=0.98, curriculum=NEARER_FIRST),
+    ),
+    "replichore": GenomeSettings(
+        data=SourceSettings(source="strand"),
+        model=REAL.changed(heads=("classes",), width=64, strands="equivariant"),
+        optim=OPTIM.changed(rate=1e-3),
+        fit=FitSettings(epochs=6, batch_size=8, average=0.98, curriculum=SHORTER_FIRST),
+    ),
+    "timing": GenomeSettings(
+        data=SourceSettings(source="timing"),
+        model=REAL.changed(heads=("profile",), resolution=1024, profile_loss="gaussian", strands="equivariant"),
+        optim=OPTIM.changed(rate=1e-3),
+        fit=FitSettings(epochs=30, batch_size=4, average=0.99),
+    ),
+    "genes": GenomeSettings(
+        data=SourceSettings(source="genes"),
+        model=REAL.changed(heads=("segments",), bin=32, strands="equivariant"),
+        optim=OPTIM.changed(rate=1e-3),
+        fit=FitSettings(epochs=10, batch_size=8, average=0.99),
+    ),
+    "promoters": GenomeSettings(
+        data=SourceSettings(source="promoters"),
+        model=REAL.changed(heads=("classes",), bin=4, stem=64, width=64, n_layers=3, pool="attention", dropout=0.2),
+        optim=OPTIM.changed(rate=1e-3),
+        fit=FitSettings(epochs=20, batch_size=64, average=0.99),
+    ),
+    "language": GenomeSettings(
+        data=SourceSettings(source="timing", length=8_192, with_annotation=False),
+        model=REAL.changed(heads=("language",), bin=32, strands="equivariant"),
+        optim=OPTIM.changed(rate=1e-3),
+        fit=FitSettings(epochs=10, batch_size=8, average=0.99),
+    ),
+}
+"""tiny and longrange: simulated, an enhancer at 1 and at 50 kb; replichore: leading or lagging strand of E. coli;
+timing: replication of yeast; genes: of E. coli; promoters: five folds; language: hidden bases of yeast, and then what a
+run of another preset with the same bins and strands begins with (--start)."""
+
+APP = App(
+    name="genome",
+    settings=GenomeSettings,
+    presets=PRESETS,
+    data=data,
+    learn=learn,
+    collate=collate,
+    model=lambda settings: GenomeModel(settings.model),
+    objective=lambda settings: objective_of(settings.loss, settings.model),
+    read=read,
+    predict=predict,
+    report=findings,
+    symmetries=symmetries,
+)
+
+if __name__ == "__main__":
+    script("genome")
