@@ -144,12 +144,10 @@ def promoters(name: str) -> Promoters:
     n_rows = 0
     for where, row in _rows(locate("promoters"), ("set", "label", "seq"), ","):
         if row["set"] == name:
-            sequence, label = row["seq"].upper(), int(row["label"])
-            if label not in (0, 1) or not sequence or not is_base(ascii_of(sequence)).all():
-                raise ValueError(
-                    f"{where}: label {label}, sequence {sequence[:20]!r}, expected 0 or 1 and letters of DNA"
-                )
-            if found.setdefault(sequence, label) != label:
+            sequence = row["seq"].upper()
+            if row["label"] not in ("0", "1") or not sequence or not is_base(ascii_of(sequence)).all():
+                raise ValueError(f"{where}: {row['label']!r}, {sequence[:20]!r}: expected 0 or 1 and letters of DNA")
+            if found.setdefault(sequence, int(row["label"])) != int(row["label"]):
                 raise ValueError(f"{where}: {sequence[:20]}... is a promoter and none; remove one of the two")
             n_rows += 1
     return Promoters(name, tuple(found), np.array(list(found.values()), dtype=np.int64), n_rows - len(found))
@@ -200,7 +198,10 @@ def cagi5() -> list[Saturation]:
 
 
 def crispri_pairs() -> list[EnhancerPair]:
-    """Enhancer-gene pairs in K562 tested by CRISPRi (GRCh38), in the file's order; no bases come with them."""
+    """Enhancer-gene pairs in K562 tested by CRISPRi (GRCh38), in the file's order; no bases come with them.
+
+    `distance` is the file's; of some genes it was measured to another start of transcription than `tss`.
+    """
     found = []
     for where, row in _rows(locate("crispri_k562"), ("chrom", "startTSS", "Regulated", "distanceToTSS"), "\t"):
         element = Interval(row["chrom"], int(row["chromStart"]), int(row["chromEnd"]), name=row["name"], source=where)

@@ -62,6 +62,8 @@ def shared_windows(
         train, test: ASCII letters by name, of any case; words with N or another ambiguous letter are left out.
         window: bases; a sequence is cut from its start, the rest behind the last whole window is a window of its own.
     """
+    if not train:
+        return []
     names, index = list(train), _Index([minimizers(letters) for letters in train.values()])
     found: list[SharedWindow] = []
     for name, letters in test.items():
