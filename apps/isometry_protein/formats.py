@@ -1,12 +1,14 @@
-"""The field's own formats: PSIPRED's .ss2 and .horiz, states as FASTA, CASP's .rr, and embeddings as .npz."""
+"""The field's own formats: PSIPRED's .ss2 and .horiz, states as FASTA or as labels (.ss), CASP's .rr, embeddings."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from isometry_data.protein_records import ProteinRecord
+from isometry_data.state_files import states_text
 
 Told = tuple[ProteinRecord, str, np.ndarray]
 """A record, its states, and their probabilities [n, 3] of H, E, C."""
@@ -30,6 +32,15 @@ def as_fasta(told: Sequence[Told]) -> bytes:
     for record, states, _ in told:
         lines += [f">{record.name}", *(states[i : i + WIDTH] for i in range(0, len(states), WIDTH))]
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def as_states(told: Sequence[Told], sure: float = 0.0) -> bytes:
+    """The five-line state file that training reads, with three states: what a network says as labels for another.
+
+    The mask counts the residues whose state has a probability of at least `sure`.
+    """
+    labelled = (replace(r, ss3=s, ss8=None, mask=three.max(1) >= sure, disorder=None) for r, s, three in told)
+    return states_text(labelled).encode()
 
 
 def as_rr(told: Sequence[tuple[ProteinRecord, np.ndarray, np.ndarray]]) -> bytes:

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from isometry_protein.contacts import ContactHead, ContactMap, contact_map
 from isometry_protein.dataset import ProteinDataset
-from isometry_protein.formats import as_fasta, as_horiz, as_npz, as_rr, as_ss2
+from isometry_protein.formats import as_fasta, as_horiz, as_npz, as_rr, as_ss2, as_states
 from isometry_protein.letters import PAD, letters_of
 from isometry_protein.model import ProteinModel
 from isometry_protein.pictures import PICTURES, SIDE, Page, as_pictures
@@ -25,7 +25,7 @@ RESIDUES_AT_ONCE = 16_384
 """Padded residues of one batch: bounds the memory, whatever the number of proteins."""
 LIKELY = 0.1
 """The least probability of a contact that is written."""
-OWN_FORMATS = (".ss2", ".horiz", ".fasta", ".npz", ".rr", *PICTURES)
+OWN_FORMATS = (".ss2", ".horiz", ".fasta", ".ss", ".npz", ".rr", *PICTURES)
 
 
 class Prediction(NamedTuple):
@@ -103,7 +103,7 @@ def _encoded(ending: str, model: nn.Module, records: list[ProteinRecord], found:
         return as_rr([(record, *contacts(model, record)) for record in records])
     if ending == ".npz":
         return as_npz({record.name: _embedding(of) for record, of in zip(records, found, strict=True)})
-    write = {".ss2": as_ss2, ".horiz": as_horiz, ".fasta": as_fasta}[ending]
+    write = {".ss2": as_ss2, ".horiz": as_horiz, ".fasta": as_fasta, ".ss": as_states}[ending]
     return write([(record, of.states, _three(of)) for record, of in zip(records, found, strict=True)])
 
 

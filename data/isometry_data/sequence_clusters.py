@@ -1,7 +1,7 @@
 """Splits that do not leak: clusters of similar sequences, and test sequences with a near copy in training.
 
 MMseqs2 finds the similar pairs where it is installed, else our own search by shared words (`local_alignments`), which
-misses part of the distant ones.
+misses part of the distant ones; `all` aligns every pair, and misses none.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from isometry_data.local_alignments import Alignment, alignments_by_words, linked_by_words
+from isometry_data.local_alignments import Alignment, alignments_by_words, alignments_of_all
 from isometry_data.mmseqs import alignments_by_mmseqs, has_mmseqs
 from isometry_data.protein_records import ProteinRecord
 
 IDENTITY = 0.25  # above which two chains of this length are taken for relatives
 COVERAGE = 0.5  # of the shorter sequence; less is a shared piece, not a near copy
-SEARCHES = ("auto", "mmseqs", "words")
+SEARCHES = ("auto", "mmseqs", "words", "all")
 
 
 class NearCopy(NamedTuple):
@@ -44,15 +44,14 @@ def near_copies(
     Args:
         identity: least share of identical columns in the best local alignment.
         coverage: least share of the shorter sequence that is aligned.
-        search: `mmseqs`, `words`, or `auto`: the first if it is installed.
+        search: `mmseqs`, `words`, `all` (exact, and slow: ten minutes of one core for ten thousand chains against each
+            other), or `auto`: the first if it is installed.
     Raises:
         OSError: `mmseqs` was demanded and is not there or fails.
     """
     queries, targets = [record.sequence for record in test], [record.sequence for record in train]
-    by_mmseqs = chosen_search(search) == "mmseqs"
-    found = alignments_by_mmseqs(queries, targets) if by_mmseqs else alignments_by_words(queries, targets)
     best: dict[int, Alignment] = {}
-    for pair in found:
+    for pair in _BY_SEARCH[chosen_search(search)](queries, targets):
         if pair.identity >= identity and pair.coverage >= coverage:
             known = best.get(pair.query)
             best[pair.query] = pair if known is None or pair.identity > known.identity else known
@@ -71,11 +70,8 @@ def sequence_clusters(
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    if chosen_search(search) == "mmseqs":
-        found = alignments_by_mmseqs(sequences, sequences)
-        links = [pair for pair in found if pair.identity >= identity and pair.coverage >= coverage]
-    else:
-        links = linked_by_words(sequences, identity, coverage)
+    found = _BY_SEARCH[chosen_search(search)](sequences, sequences)
+    links = [pair for pair in found if pair.identity >= identity and pair.coverage >= coverage]
     n = len(sequences)
     ends = np.array([(pair.query, pair.target) for pair in links], dtype=np.int64).reshape(-1, 2)
     _, cluster = connected_components(coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(n, n)), False)
@@ -83,7 +79,10 @@ def sequence_clusters(
 
 
 def chosen_search(search: str = "auto") -> str:
-    """`mmseqs` or `words`: what `auto` means here."""
+    """The search itself, and `mmseqs` or `words` for `auto`, by what is installed."""
     if search not in SEARCHES:
         raise ValueError(f"unknown search {search!r}; expected one of {', '.join(SEARCHES)}")
     return search if search != "auto" else "mmseqs" if has_mmseqs() else "words"
+
+
+_BY_SEARCH = {"mmseqs": alignments_by_mmseqs, "words": alignments_by_words, "all": alignments_of_all}

@@ -3,8 +3,8 @@
 A word is six residues in eleven classes of amino acids that replace each other (after Li, Fan, Wang & Wang, Protein
 Eng. 16, 323, 2003, and Murphy, Wallqvist & Levy, Protein Eng. 13, 149, 2000). A pair is a candidate if a stretch
 without gaps through a shared word scores enough; in large searches only if two words lie within sixteen diagonals,
-BLAST's two-hit rule (Altschul et al., Nucleic Acids Res. 25, 3389, 1997). Words of one or two classes (tags, repeats)
-and words found everywhere are left out.
+BLAST's two-hit rule (Altschul et al., Nucleic Acids Res. 25, 3389, 1997). Words of one or two classes (repeats) are
+left out; a word found in many targets (tags, large families) is paired with the first of them alone.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 CLASSES = ("AST", "C", "DE", "FYW", "G", "H", "ILMV", "KR", "N", "P", "Q")
 WORD = 6
 LEAST_CLASSES = 3  # in a word
-MOST_SEEN = 100  # times among the targets; a word seen more often tells nothing (expression tags are)
-MOST_CELLS = 1e12  # residues of queries x residues of targets up to which one shared word is enough, beyond it two
+MOST_SEEN = 100  # first places among the targets at which a word is looked at
+MOST_CELLS = 1e13  # residues of queries x residues of targets up to which one shared word is enough, beyond it two
 BAND = 16  # diagonals
 REACH = 40  # residues before and after a hit
-LEAST_SCORE = {1: 50, 2: 55}  # by shared words asked for: BLOSUM62 units of a stretch without gaps (50 are 26 bits)
+LEAST_SCORE = {1: 40, 2: 50}  # by shared words asked for: BLOSUM62 units of a stretch without gaps (40 are 21 bits)
 BEYOND = -99  # ends a stretch
 CHUNK = 100_000  # residues of queries at a time
 BATCH = 5_000  # stretches scored at a time: they stay in the processor's cache
@@ -63,7 +63,7 @@ def words_of(sequences: Sequence[str], first_number: int = 0) -> Words:
 def candidates(queries: Sequence[str], targets: Sequence[str], *, is_same: bool = False) -> np.ndarray:
     """[n, 3] query, target, score of the best stretch without gaps found; best first, each pair once.
 
-    `is_same`: both are the same list; the first of a pair comes before the second, none is paired with itself.
+    `is_same`: both are the same list; the second of a pair comes before the first, none is paired with itself.
     """
     index, segments = words_of(targets), Segments(queries, targets)
     n_cells = sum(map(len, queries)) * sum(map(len, targets)) / (2 if is_same else 1)
@@ -85,12 +85,12 @@ def _chunks(sequences: Sequence[str]) -> Iterator[tuple[int, int]]:
 
 def _matches(words: Words, index: Words, segments: Segments, is_same: bool, least_hits: int) -> np.ndarray:
     low, high = np.searchsorted(index.code, words.code, "left"), np.searchsorted(index.code, words.code, "right")
-    telling = np.flatnonzero((high > low) & (high - low <= MOST_SEEN))
-    count = (high - low)[telling]
-    of_query = np.repeat(telling, count)
-    of_target = np.arange(len(of_query)) + np.repeat(low[telling] - (np.cumsum(count) - count), count)
+    known = np.flatnonzero(high > low)
+    count = np.minimum(high - low, MOST_SEEN)[known]
+    of_query = np.repeat(known, count)
+    of_target = np.arange(len(of_query)) + np.repeat(low[known] - (np.cumsum(count) - count), count)
     if is_same:
-        once = words.sequence[of_query] < index.sequence[of_target]
+        once = words.sequence[of_query] > index.sequence[of_target]  # any with the first ones of a large family
         of_query, of_target = of_query[once], of_target[once]
     query, target = words.sequence[of_query], index.sequence[of_target]
     at, there = words.position[of_query], index.position[of_target]

@@ -37,13 +37,18 @@ def read_states(path: str | os.PathLike[str], *, mask_is_order: bool = False) ->
 
 def write_states(path: str | os.PathLike[str], records: Iterable[ProteinRecord]) -> None:
     """Writes what `read_states` reads, gzipped if the name ends in `.gz`: the same records give the same bytes."""
-    text = "".join(_lines(record) for record in records).encode()
+    text = states_text(records).encode()
     if Path(path).suffix == ".gz":
         packed = io.BytesIO()
         with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as stream:
             stream.write(text)
         text = packed.getvalue()
     Path(path).write_bytes(text)
+
+
+def states_text(records: Iterable[ProteinRecord]) -> str:
+    """The five lines of each record, as `read_states` reads them."""
+    return "".join(_lines(record) for record in records)
 
 
 def _record(lines: Sequence[str], source: str, line: int, mask_is_order: bool) -> ProteinRecord:

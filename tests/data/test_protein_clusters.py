@@ -1,13 +1,16 @@
 """Near copies are found and strangers are not; no similar pair lies in two clusters; the catalogue knows the sets."""
 
 import os
+import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from isometry_data import shared_words
 from isometry_data.catalogue import datasets, locate
 from isometry_data.flip_archive import content_of, convert_flip
+from isometry_data.local_alignments import EXTEND, OPEN, alignments_by_words, alignments_of_all, best_scores
 from isometry_data.mmseqs import has_mmseqs
 from isometry_data.protein_records import AMINO_ACIDS, ProteinRecord
 from isometry_data.proteins import read_protein_set
@@ -19,7 +22,8 @@ needs_data = pytest.mark.skipif(
     not (Path(FOLDER) / "protein" / "netsurfp2").is_dir(), reason="ISOMETRY_DATA has no protein/netsurfp2"
 )
 needs_mmseqs = pytest.mark.skipif(not has_mmseqs(), reason="mmseqs is not installed")
-SEARCHES = ["words", pytest.param("mmseqs", marks=[needs_mmseqs, pytest.mark.slow])]  # it takes seconds to start
+SEARCHES = ["words", "all", pytest.param("mmseqs", marks=[needs_mmseqs, pytest.mark.slow])]  # it takes seconds to start
+OTHER_ALIGNMENT = 0.01  # of several with the same score another one may be told
 SAME_IDENTITY = 0.1  # two programs' alignments of 60 % identical chains, their ends above all
 
 
@@ -84,6 +88,71 @@ def test_our_identity_is_that_of_mmseqs(planted):
         assert one.identity == pytest.approx(other.identity, abs=SAME_IDENTITY)
 
 
+def brute_force(first: str, second: str) -> int:
+    """Smith and Waterman's score by Gotoh's recursion, cell by cell."""
+    from Bio.Align import substitution_matrices
+
+    matrix = substitution_matrices.load("BLOSUM62")
+    shape = (len(first) + 1, len(second) + 1)
+    best, down, right = np.zeros(shape), np.full(shape, -np.inf), np.full(shape, -np.inf)
+    for i, a in enumerate(first, start=1):
+        for j, b in enumerate(second, start=1):
+            down[i, j] = max(best[i - 1, j] - OPEN, down[i - 1, j] - EXTEND)
+            right[i, j] = max(best[i, j - 1] - OPEN, right[i, j - 1] - EXTEND)
+            best[i, j] = max(0, best[i - 1, j - 1] + matrix[a][b], down[i, j], right[i, j])
+    return int(best.max())
+
+
+@pytest.mark.parametrize("has_opal", [True, False])
+def test_scores_are_those_of_the_recursion(has_opal, monkeypatch):
+    if has_opal:
+        pytest.importorskip("pyopal", reason="pyopal is not installed")
+    else:
+        monkeypatch.setitem(sys.modules, "pyopal", None)
+    rng = np.random.default_rng(4)
+    targets = [random_sequence(rng, int(n)) for n in rng.integers(1, 50, 5)]
+    queries = [target[: len(target) // 2] + "WX" + target[len(target) // 2 + 3 :] for target in targets[:3]]
+    pairs = rng.permutation(np.array([(q, t) for q in range(3) for t in range(5)]))
+    expected = [brute_force(queries[q], targets[t]) for q, t in pairs]
+    assert best_scores(pairs, queries, targets).tolist() == expected
+    assert best_scores(pairs[:0], queries, targets).tolist() == []
+
+
+def test_words_find_what_aligning_all_pairs_finds_of_near_relatives():
+    rng = np.random.default_rng(5)
+    family = [random_sequence(rng, 150) for _ in range(6)]
+    queries = [mutated(rng, sequence, identity) for sequence in family for identity in (0.9, 0.75, 0.3)]
+    near = {(q, q // 3) for q in range(len(queries)) if q % 3 < 2}
+    by_words, all_pairs = (set(search(queries, family)) for search in (alignments_by_words, alignments_of_all))
+    assert by_words <= all_pairs
+    for found in (by_words, all_pairs):
+        assert {(pair.query, pair.target) for pair in found} >= near
+
+
+def test_identity_and_coverage_are_those_of_biopython(monkeypatch):
+    pytest.importorskip("pyopal", reason="pyopal is not installed")
+    rng = np.random.default_rng(7)
+    family = [random_sequence(rng, 100) for _ in range(3)]
+    others = [mutated(rng, sequence[:70] + sequence[75:], 0.6) + random_sequence(rng, 40) for sequence in family]
+    by_opal = alignments_of_all(family, others)
+    monkeypatch.setitem(sys.modules, "pyopal", None)
+    by_biopython = alignments_of_all(family, others)
+    assert [pair[:2] for pair in by_opal] == [pair[:2] for pair in by_biopython] == [(k, k) for k in range(3)]
+    np.testing.assert_allclose(
+        [pair[2:] for pair in by_opal], [pair[2:] for pair in by_biopython], atol=OTHER_ALIGNMENT
+    )
+
+
+def test_a_family_of_many_members_stays_together(monkeypatch):
+    monkeypatch.setattr(shared_words, "MOST_SEEN", 3)
+    rng = np.random.default_rng(6)
+    member, stranger = random_sequence(rng, 90), random_sequence(rng, 90)
+    sequences = [mutated(rng, member, 0.95) for _ in range(20)] + [stranger]
+    assert sequence_clusters(sequences, search="words").tolist() == [0] * 20 + [1]
+    train, test = records(sequences[:19], "train"), records(sequences[19:], "test")
+    assert [copy.test.name for copy in near_copies(train, test, search="words")] == ["test0"]
+
+
 def test_tags_and_repeats_join_nothing():
     rng = np.random.default_rng(2)
     tagged = [f"MGSSHHHHHHSSGLVPRGSH{random_sequence(rng, 150)}" for _ in range(3)]
@@ -110,7 +179,7 @@ def test_unusual_and_short_sequences_are_clustered_too():
 
 
 def test_an_unknown_or_missing_search_is_one_line(monkeypatch, tmp_path):
-    with pytest.raises(ValueError, match="unknown search 'blast'; expected one of auto, mmseqs, words"):
+    with pytest.raises(ValueError, match="unknown search 'blast'; expected one of auto, mmseqs, words, all"):
         sequence_clusters(["MK"], search="blast")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(OSError, match="mmseqs is not installed"):
