@@ -108,13 +108,14 @@ class WindowAttention(Attention):
             mask = _with_tokens_seen(mask, tokens[2], self.n_global)
         mask = mask | ~mask.any(-1, keepdim=True)  # a softmax over nothing is NaN; such a query is dropped later
         mask = mask.expand(n, *mask.shape[1:])
-        parts = [
-            self._read(
-                *(x[:, these].flatten(0, 1) for x in (queries, keys, values)),
-                mask[0, these][:1] if is_one else mask[:, these].flatten(0, 1),
-            )
-            for these, is_one in _alike(n_blocks, present is None)
-        ]
+        sizes = _alike(n_blocks, present is None)
+        groups = zip(*(x.split(sizes, 1) for x in (queries, keys, values, mask)), strict=True)
+        parts = []
+        for i, (*these, seen) in enumerate(groups):
+            has_one_mask = len(sizes) > 1 and i == 1
+            seen = seen[0, :1] if has_one_mask else seen.flatten(0, 1)
+            asked, offered, told = (x.flatten(0, 1) for x in these)
+            parts.append(self._read(asked, offered, told, seen))
         read = torch.cat([part.unflatten(0, (n, -1)) for part in parts], 1)
         return read.transpose(1, 2).flatten(2, 3)[:, :, :length]
 
@@ -150,11 +151,10 @@ def _blocks(x: Tensor, size: int, step: int) -> Tensor:
     return x.unfold(2, size, step).permute(0, 2, 1, 4, 3)
 
 
-def _alike(n_blocks: int, is_whole: bool) -> list[tuple[slice, bool]]:
-    """Groups of blocks, and whether one mask does for all of a group: it does inside a sequence without gaps."""
-    if not is_whole or n_blocks < 5:
-        return [(slice(0, n_blocks), False)]
-    return [(slice(0, 1), False), (slice(1, n_blocks - 2), True), (slice(n_blocks - 2, n_blocks), False)]
+def _alike(n_blocks: int, is_whole: bool) -> list[int]:
+    """Numbers of blocks that go together: inside a sequence without gaps, all but the first and the last two, have
+    one mask."""
+    return [1, n_blocks - 3, 2] if is_whole and n_blocks >= 5 else [n_blocks]
 
 
 def _widened(x: Tensor) -> Tensor:
