@@ -1,11 +1,14 @@
-"""What the protein app adds to a run's report: scores by state and by length, and how far from the best possible."""
+"""What the protein app adds to a run's report: the test set by state, by length, by confidence, beside the best."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from isometry.app import Data, Findings
+from isometry.calibrate import Calibration, calibration, reliability_figure
 from isometry.figures import FAINT, PALETTE, panels, style
 from isometry_data.protein_records import EIGHT_STATES, THREE_STATES
 
@@ -16,21 +19,67 @@ from isometry_protein.simulate import bayes_accuracy
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+CALIBRATION = "Calibration on the test set"
+
 Table = list[dict[str, Any]]
 
 
 def findings(model: Any, settings: Any, data: Data) -> Findings:
     """Tables and figures of a trained model; the test set is used only if there is one."""
-    if not isinstance(data.test, ProteinDataset) or "ss" not in settings.model.heads:
+    if not isinstance(data.test, ProteinDataset):
         return Findings()
     found = predictions(model, data.test.records)
-    tables: dict[str, Table] = {}
+    sides = calibrations(model, data.test, found)
+    tables: dict[str, Table] = {CALIBRATION: [_row(head, *of) for head, of in sides.items()]} if sides else {}
+    figures = {f"Reliability of {head} on the test set": reliability_figure(*of) for head, of in sides.items()}
+    if "ss" not in settings.model.heads:
+        return Findings(tables, figures)
     for name, alphabet in (("ss3", THREE_STATES), ("ss8", EIGHT_STATES)):
         if (name == "ss3" or settings.model.has_eight) and (rows := by_state(data.test, found, name, alphabet)):
             tables[f"Test set by state ({name})"] = rows
     if settings.data.source == "simulated":
         tables["Test set beside the best possible"] = [beside_bayes(data.test, found)]
-    return Findings(tables, {"Right states by the length of the protein": by_length(data.test, found)})
+    return Findings(tables, {"Right states by the length of the protein": by_length(data.test, found)} | figures)
+
+
+def calibrations(
+    model: Any, proteins: ProteinDataset, found: list[Prediction]
+) -> dict[str, tuple[Calibration, Calibration]]:
+    """What is said of residues, before the temperatures (fitted on the validation set) and with them, by head."""
+    with _uncalibrated(model):
+        before = predictions(model, proteins.records)
+    sides = {}
+    for head, field in (("ss3", "three"), ("ss8", "eight"), ("disorder", "disorder")):
+        labels = np.concatenate([getattr(proteins[i], head).numpy() for i in range(len(proteins))])
+        if getattr(found[0], field) is not None and (labels != NO_LABEL).any():
+            told = [np.concatenate([getattr(of, field) for of in side]) for side in (before, found)]
+            sides[head] = (calibration(told[0], labels), calibration(told[1], labels))
+    return sides
+
+
+@contextmanager
+def _uncalibrated(model: Any) -> Iterator[None]:
+    kept = {module: module.temperature.clone() for module in model.temperatures.values()}
+    try:
+        for module in kept:
+            module.temperature.fill_(1.0)
+        yield
+    finally:
+        for module, temperature in kept.items():
+            module.temperature.copy_(temperature)
+
+
+def _row(head: str, before: Calibration, after: Calibration) -> dict[str, Any]:
+    return {
+        "head": head,
+        "ECE before": before.expected_error,
+        "ECE after": after.expected_error,
+        "NLL before": before.nll,
+        "NLL after": after.nll,
+        "mean confidence after": after.confidence,
+        "right": after.accuracy,
+        "n": after.n,
+    }
 
 
 def by_state(proteins: ProteinDataset, found: list[Prediction], name: str, alphabet: str) -> Table:
