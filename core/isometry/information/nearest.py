@@ -25,11 +25,15 @@ BLOCK = 200  # rows of distances held at once
 
 def ksg(x: ArrayLike, y: ArrayLike, k: int = K) -> float:
     """I(X; Y) in bits, of samples [n, n_x] and [n, n_y] ([n]: one coordinate). Below 0 by chance where I is near 0."""
+    return float(ksg_terms(x, y, k).mean())
+
+
+def ksg_terms(x: ArrayLike, y: ArrayLike, k: int = K) -> Array:
+    """[n] each sample's part, bits; their mean is `ksg`."""
     _check_k(k)
     xs, ys = paired_samples(x, y, k + 1)
     n_neighbours, (near_x, near_y) = _neighbourhoods([xs, ys], np.arange(len(xs)), k)
-    terms = digamma(n_neighbours) - digamma(near_x) - digamma(near_y)
-    return float(terms.mean() + digamma(len(xs))) / NATS
+    return (digamma(n_neighbours) - digamma(near_x) - digamma(near_y) + digamma(len(xs))) / NATS
 
 
 def ross(labels: ArrayLike, y: ArrayLike, k: int = K) -> float:

@@ -1,0 +1,143 @@
+"""Mutual information of two continuous vectors, from samples of both.
+
+What correlations of normal scores show is taken in closed form; the rest by a critic, trained on some samples and
+judged on others, fold by fold, so that what is reported comes from samples that no decision has seen. In few
+coordinates nearest neighbours are asked too: both err on the low side, so the larger is kept where they differ beyond
+chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from isometry.information.bits import NATS, Array
+from isometry.information.critic import Views, contributions, fitted
+from isometry.information.gaussian_copula import CanonicalCorrelation, canonical_correlation, normal_scores
+from isometry.information.nearest import ksg_terms, paired_samples
+
+FEWEST_SAMPLES, SAMPLES_PER_COORDINATE = 50, 5
+N_FOLDS = 3
+CHECKED = 0.15  # of the samples outside a fold: they choose when to stop
+NEIGHBOUR_COORDINATES = 4  # up to as many in all, nearest neighbours are asked
+K = 5
+MOST_DIRECTIONS = 16  # of the critic's inputs
+ALL_COORDINATES = 8  # up to as many, the critic sees each
+TWO_SIDED = 1.96  # standard errors of an interval of 95 %
+BEYOND_CHANCE = 3.0  # standard errors
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mutual information in bits, with the interval of 95 % that the choice of samples leaves."""
+
+    value: float
+    low: float
+    high: float
+    correlations_alone: float
+    """Of normal scores as if they were Gaussian: what canonical correlation gives, bias removed."""
+    method: str
+    """`critic` or `nearest neighbours`: which of the two gave the value."""
+
+    def times(self, factor: float) -> Estimate:
+        """In another unit."""
+        numbers = (self.value, self.low, self.high, self.correlations_alone)
+        return Estimate(*(number * factor for number in numbers), self.method)
+
+
+def mutual_information(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> Estimate:
+    """I(X; Y) in bits of n paired samples, n = 50 and more, better thousands.
+
+    Increasing maps of single coordinates, and swapping x and y, change nothing, to the last digit. The interval covers
+    the chance of sampling, not structure that neither correlations, the critic nor neighbours found: read a value as
+    what is there at least. Seconds to half a minute on one core for 10,000 samples, however many coordinates up to 100.
+
+    Args:
+        x: [n, n_x] or [n].
+        y: [n, n_y] or [n].
+        seed: of folds and weights.
+    Raises:
+        ValueError: values that are not finite, unequal lengths, a constant coordinate, fewer than 50 samples or than
+            5 per coordinate of both, or a combination of x that y holds exactly.
+    Source: Gaussian copula and bound, see `gaussian_copula` and `critic`; Kraskov et al. 2004 for the neighbours.
+    """
+    xs, ys = paired_samples(x, y, FEWEST_SAMPLES)
+    n_coordinates = xs.shape[1] + ys.shape[1]
+    n_least = SAMPLES_PER_COORDINATE * n_coordinates
+    if len(xs) < n_least:
+        found = f"{n_coordinates} coordinates need {n_least} samples or more, found {len(xs)}"
+        raise ValueError(f"{found}; leave out coordinates or take their principal components")
+    for values, what in ((xs, "x"), (ys, "y")):
+        _check_varies(values, what)
+    scores = sorted((normal_scores(xs), normal_scores(ys)), key=lambda side: (side.shape[1], *side[:, 0]))
+    whole = canonical_correlation(*scores)
+    parts = _cross_fitted(*scores, whole, seed)
+    spread, method = whole.chance, "critic"
+    if n_coordinates <= NEIGHBOUR_COORDINATES:
+        neighbours = ksg_terms(*scores, K) * NATS
+        gain = neighbours - parts
+        if gain.mean() > BEYOND_CHANCE * _standard_error(gain):
+            parts, spread, method = neighbours, 0.0, "nearest neighbours"
+    error = TWO_SIDED * np.hypot(_standard_error(parts), spread)
+    nats = parts.mean() + np.array([0, -error, error])
+    return Estimate(*(max(float(number), 0.0) / NATS for number in nats), max(whole.nats, 0.0) / NATS, method)
+
+
+def _check_varies(values: Array, what: str) -> None:
+    constant = np.flatnonzero(np.ptp(values, axis=0) == 0)
+    if len(constant):
+        raise ValueError(f"{what} is constant in column {constant[0]}: it carries nothing; leave it out")
+
+
+def _standard_error(parts: Array) -> float:
+    return float(parts.std() / np.sqrt(len(parts)))
+
+
+def _cross_fitted(x: Array, y: Array, whole: CanonicalCorrelation, seed: int) -> Array:
+    """[n] parts of I(X; Y) in nats, each from a critic that has not seen its sample."""
+    parts, gaussian = np.empty(len(x)), np.empty(len(x))
+    for fold, (train, check, test) in enumerate(_folds(len(x), seed)):
+        views = _views(x, y, train)
+        critic = fitted(views, torch.from_numpy(train), torch.from_numpy(check), seed + fold)
+        parts[test], gaussian[test] = contributions(critic, views.rows(torch.from_numpy(test)))
+    # The critic's Gaussian start is of a fold's samples; `whole` knows what all tell, free of the price of estimating.
+    return parts + whole.nats - gaussian.mean()
+
+
+def _folds(n_samples: int, seed: int) -> Iterator[tuple[Array, Array, Array]]:
+    """Rows to train on, to stop by, and to judge."""
+    order = np.random.default_rng(seed).permutation(n_samples)
+    for test in np.array_split(order, N_FOLDS):
+        rest = order[~np.isin(order, test)]
+        n_check = int(CHECKED * len(rest))
+        yield rest[n_check:], rest[:n_check], test
+
+
+def _views(x: Array, y: Array, train: Array) -> Views:
+    """The critic's inputs for all samples; only the rows `train` are paired in making them."""
+    linear = canonical_correlation(x[train], y[train])
+    n = linear.n_significant
+    sides = [_modulated(x @ linear.of_x), _modulated(y @ linear.of_y)]
+    bent = canonical_correlation(*(wide[train] - wide[train].mean(0) for wide, _ in sides))
+    n_bent = min(bent.n_significant, MOST_DIRECTIONS)
+    inputs = []
+    for (wide, size), directions in zip(sides, (bent.of_x, bent.of_y), strict=True):
+        n_own = wide.shape[1] // 2
+        own = wide[:, : n_own if n_own <= ALL_COORDINATES else min(n, MOST_DIRECTIONS)]
+        inputs.append(np.hstack([own, wide @ directions[:, :n_bent], size]))
+    arrays = (*inputs, (x @ linear.of_x)[:, :n], (y @ linear.of_y)[:, :n], linear.correlations[:n])
+    return Views(*(torch.from_numpy(np.ascontiguousarray(array)).float() for array in arrays))
+
+
+def _modulated(directions: Array) -> tuple[Array, Array]:
+    """[n, 2 n_directions]: each direction, and times the size of the whole deviation; [n, 2] two scales of that size.
+
+    A dependence that turns or stretches with the distance from the middle is a correlation of these.
+    """
+    square = (directions**2).mean(1, keepdims=True)
+    size = normal_scores(square)
+    return np.hstack([directions, directions * size]), np.hstack([size, square - 1])
