@@ -1,19 +1,45 @@
 """The genome data sets as the catalogue lists them: what their prepared files must be, and where they come from.
 
-Size and sha256 are those of the prepared files. Most have no public address in this form: they were brought into it
-from a spreadsheet, R data or annotations of one day, and are looked for below `$ISOMETRY_DATA`.
+Size and sha256 are those of the prepared files. Genomes, promoters and pairs can be made from public ones, and their
+contents are then compared. The others have no public address in this form: they were brought into it from a
+spreadsheet, R data or annotations of one day, and are looked for below `$ISOMETRY_DATA`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
 from isometry_data.entries import DataFile, DataSet
+from isometry_data.genome_downloads import PROMOTER_FILES, convert_genome, convert_promoters, convert_table
 
 _FOLDER = "genome"
 _NO_LICENCE = "none stated (published supplementary data): to train and score, not to redistribute"
+_RAW = "https://raw.githubusercontent.com"
+_PROMOTERS_AT = "solovictor/CNNPromoterData/b4d2949e9bc5206f3049b35a488b036125ccc653"
+_PAIRS_AT = (
+    "EngreitzLab/CRISPR_comparison/83e6f72a0f1e5b3a07ba741850ad9a1eedec45e9/resources/crispr_data"
+    "/EPCrisprBenchmark_combined_data.training_K562.GRCh38.tsv.gz"
+)
+_YEAST_AT = "https://hgdownload.soe.ucsc.edu/goldenPath/sacCer3/bigZips/sacCer3.2bit"
+_ECOLI = ("NC_000913.3", "NC_011750.1", "NC_011751.1")
+_ECOLI_AT = (
+    "https://eutils.ncbi.nlm.nih.gov/entrez/eutils/efetch.fcgi?db=nuccore&rettype=fasta&retmode=text&id="
+    + ",".join(_ECOLI)
+)
+_NUMERALS = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV", "XVI")
 
 
-def _file(name: str, file: str, size: int, sha256: str) -> DataFile:
-    return DataFile(name=name, path=f"{_FOLDER}/{file}", size=size, sha256=sha256)
+def _file(
+    name: str,
+    file: str,
+    size: int,
+    sha256: str,
+    sources: tuple[str, ...] = (),
+    convert: Callable[[Sequence[Path], Path], None] | None = None,
+) -> DataFile:
+    return DataFile(name, f"{_FOLDER}/{file}", size, sha256, sources, convert)
 
 
 GENOME_SETS = (
@@ -27,6 +53,12 @@ GENOME_SETS = (
                 "yeast_R64-1-1.fa.gz",
                 3624189,
                 "b850924f11a0b2ad89b9221f18faeedd21ac2e50970b38618843f37fbb1a6bde",
+                sources=(_YEAST_AT,),
+                convert=partial(
+                    convert_genome,
+                    names=tuple(f"chr{numeral}" for numeral in _NUMERALS),
+                    sha256="55ef59039daf681ff8ab934b98b0572424b65655068a82eb4e91d59f115a1ce1",
+                ),
             ),
             _file(
                 "features",
@@ -62,6 +94,12 @@ GENOME_SETS = (
                 "ecoli3.fa.gz",
                 4193012,
                 "894b7243a10d3f36efe839cdc0ddbc5fad8df5f5e8992264a2e043928ddef1ad",
+                sources=(_ECOLI_AT,),
+                convert=partial(
+                    convert_genome,
+                    names=_ECOLI,
+                    sha256="9b4f22c2a26777d61321c6757bc51d916c30428b180992f24c8c8e2f8451212f",
+                ),
             ),
             _file(
                 "features",
@@ -84,6 +122,11 @@ GENOME_SETS = (
                 "promoters.csv.gz",
                 1655491,
                 "45bfb3cdd7af755170ffa903c0968991ea8f6e8050d56a80856bad9f2ddbde73",
+                sources=tuple(f"{_RAW}/{_PROMOTERS_AT}/{file}" for file in PROMOTER_FILES),
+                convert=partial(
+                    convert_promoters,
+                    sha256="76c9ea5b3d4fec584a6ea60bacfee6384300ca27d8435a33d086cbf42e5bca6e",
+                ),
             ),
         ),
         licence=_NO_LICENCE,
@@ -142,6 +185,11 @@ GENOME_SETS = (
                 "crispri_k562_training.tsv.gz",
                 996546,
                 "9eddfe18f6797ba33db8ba7e75378cc6af6b79cbb83f62d470c6e0cefed79405",
+                sources=(f"{_RAW}/{_PAIRS_AT}",),
+                convert=partial(
+                    convert_table,
+                    sha256="23f088b458051bf9ed8b011a7b4d44ffe24892d61ff41b7bf1c632c381a4249a",
+                ),
             ),
         ),
         licence="MIT",

@@ -1,5 +1,6 @@
 """The public genome sets are what their authors said, on the right bases; replichores are where the forks run."""
 
+import gzip
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from isometry_data.bases import ascii_of, reverse_complement, text_of
 from isometry_data.catalogue import datasets, locate
+from isometry_data.genome_downloads import PROMOTER_FILES
 from isometry_data.genome_entries import GENOME_SETS
 from isometry_data.genome_sets import (
     PROMOTER_SETS,
@@ -45,10 +47,51 @@ def test_every_file_of_the_catalogue_has_size_checksum_and_debts():
 def test_a_file_that_is_nowhere_says_where_it_comes_from(tmp_path, monkeypatch):
     monkeypatch.setenv("ISOMETRY_DATA", str(tmp_path))
     monkeypatch.setenv("ISOMETRY_CACHE", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"set ISOMETRY_DATA to a folder that has genome/promoters\.csv\.gz"):
-        promoters("ecoli_s70")
+    with pytest.raises(FileNotFoundError, match=r"set ISOMETRY_DATA to a folder that has genome/brca1_sge\.csv\.gz"):
+        locate("brca1", "variants")
     with pytest.raises(ValueError, match="no promoters 'human'; there are ecoli_s70, ath_nontata, mouse_tata"):
         promoters("human")
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("dataset", "file"),
+    [
+        pytest.param("yeast", "genome", marks=pytest.mark.slow),
+        pytest.param("ecoli", "genomes", marks=pytest.mark.slow),
+        ("crispri_k562", "pairs"),
+    ],
+)
+def test_what_is_fetched_must_have_the_prepared_contents(tmp_path, dataset, file):
+    entry, prepared = datasets()[dataset].file(file), locate(dataset, file)
+    entry.convert([prepared], tmp_path / prepared.name)
+    if file == "pairs":
+        assert text_file(tmp_path / prepared.name) == text_file(prepared)
+        changed = gzip.compress(text_file(prepared).replace("chr1", "chr2", 1).encode())
+    else:
+        ours, theirs = open_genome(tmp_path / prepared.name), open_genome(prepared)
+        assert ours.lengths == theirs.lengths
+        changed = text_file(prepared).replace("ACGT", "ACGG", 1).encode()
+    (tmp_path / "changed").write_bytes(changed)
+    with pytest.raises(ValueError, match=r"changed: contents have sha256 .*: they changed"):
+        entry.convert([tmp_path / "changed"], tmp_path / "made.gz")
+    assert not (tmp_path / "made.gz").exists()
+
+
+@needs_data
+def test_published_promoters_become_the_prepared_table(tmp_path):
+    entry, prepared = datasets()["promoters"].file(), locate("promoters")
+    rows = [row.split(",") for row in text_file(prepared).split("\r\n")[1:-1]]
+    for file, key in PROMOTER_FILES.items():
+        sequences = [row[2] for row in rows if (row[0], int(row[1])) == key]
+        records = [f"> one > of {k}\n{letters[:60]}\n{letters[60:]}\n" for k, letters in enumerate(sequences)]
+        (tmp_path / file).write_text("".join(records))
+    entry.convert([tmp_path / address.rsplit("/", 1)[1] for address in entry.sources], tmp_path / "made.csv.gz")
+    assert text_file(tmp_path / "made.csv.gz") == text_file(prepared)
+
+
+def text_file(path):
+    return gzip.decompress(path.read_bytes()).decode()
 
 
 def linked(tmp_path, monkeypatch, dataset, file, text):
