@@ -59,11 +59,15 @@ def of_files(settings: SourceSettings, wanted: Wanted, _seed: int) -> Found:
     facts = Facts(classes, signal.names if signal else (), genes.CLASSES if of_bases else (), None, strands)
     own = reading(settings, wanted, length, flips=bool(settings.flips))
     parts["train"] = thinned(parts["train"], settings.n_train)
-    sets = [WindowDataset(genome, part, own, facts, signal, of_bases) if part else None for part in parts.values()]
-    if sets[0] is None:
-        raise ValueError(f"{settings.genome}: no training window is left: {kept.note('all')}")
+    if not parts["train"]:
+        raise ValueError(f"{settings.genome}: no training window is left; {kept.note('found')}")
+
+    def made(part: str) -> WindowDataset:
+        return WindowDataset(genome, parts[part], own, facts, signal, of_bases)
+
+    split = Split(made("train"), *(made(part) if parts[part] else None for part in ("valid", "test")))
     read = (settings.genome, settings.intervals, settings.labels, settings.annotation, *settings.tracks)
-    return Found(Split(*sets), tuple(file for file in read if file), tuple(notes))
+    return Found(split, tuple(file for file in read if file), tuple(notes))
 
 
 def _check_heads(settings: SourceSettings, wanted: Wanted) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from isometry.app import Data, Findings
 
 from isometry_genome.dataset import GrammarDataset
@@ -23,6 +24,7 @@ def findings(model: Any, settings: Any, data: Data) -> Findings:
 
 def beside_rules(model: Any, windows: GrammarDataset) -> Table:
     """Accuracy of the model, and of every rule by computation."""
-    verdicts = [found.classes.argmax() == windows[i].label for i, found in enumerate(of_dataset(model, windows))]
+    found = np.array([own.classes for own in of_dataset(model, windows)])
+    labels = np.array([int(windows[i].label) for i in range(len(windows))])
     rows: Table = [{"what": f"rule: {name}", "accuracy": accuracy_of(rule)} for name, rule in RULES.items()]
-    return [*rows, {"what": "model", "accuracy": float(sum(map(bool, verdicts)) / len(verdicts))}]
+    return [*rows, {"what": "model", "accuracy": float((found.argmax(1) == labels).mean())}]

@@ -133,7 +133,7 @@ class Drawn(NamedTuple):
         return per_base.reshape(-1, resolution, len(TRACKS)).sum(1)
 
 
-LEAST_MARGIN = 512  # bases on either side of the farthest element
+LEAST_MARGIN = 256  # bases on either side of the farthest element
 APART = 200  # bases between the centres of two elements, at least
 FARTHEST = 1.2  # of the enhancer's distance: how far an insulator may be
 
@@ -150,12 +150,14 @@ def drawn(rng: np.random.Generator, distance: int, length: int | None = None) ->
     Raises ValueError where the window is too short for the distance.
     """
     length = length or length_for(distance)
-    if length < 2 * (FARTHEST * distance + LEAST_MARGIN // 2):
+    if length < 2 * FARTHEST * distance + LEAST_MARGIN:
         raise ValueError(f"a window of {length} bases cannot hold an enhancer {distance} bases from its centre")
     case = CASES[rng.choice(len(CASES), p=[case.probability for case in CASES])]
     side = rng.choice((-1, 1))
     share = rng.uniform(0.2, 0.8) if case.is_nearer else rng.uniform(1.05, FARTHEST)
-    apart = max(share * distance, APART if case.is_nearer else distance + APART)
+    apart = max(share * distance, distance + APART)
+    if case.is_nearer:
+        apart = min(max(share * distance, APART), distance - APART)
     offset = int(side * apart * (1 if case.is_same_side else -1))
     bases = background(rng, length)
     placed = [

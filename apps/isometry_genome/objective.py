@@ -161,9 +161,7 @@ _TERMS: dict[str, Callable[[Tensor, Window, LossSettings, GenomeModel], Tensor]]
 def guessed(batch: Window, model: ModelSettings) -> Tensor:
     """[n, length] the base that the language head is to guess at each place, -1 where none."""
     labels = BASE_OF.to(batch.codes.device)[batch.codes.long()]
-    if model.is_causal:
-        return nn.functional.pad(labels[:, 1:], (0, 1), value=NO_LABEL)
-    return labels.masked_fill(~batch.hidden, NO_LABEL)
+    return labels if model.is_causal else labels.masked_fill(~batch.hidden, NO_LABEL)
 
 
 def _weights(weights: tuple[float, ...], logits: Tensor) -> Tensor | None:
@@ -223,9 +221,9 @@ def segment_row(logits: Tensor, labels: Tensor) -> Tensor:
 
 def gene_row(logits: Tensor, batch: Window) -> Tensor:
     """[n, 3] genes found exactly, true ones, found ones, of those that lie wholly where labels are known."""
-    probabilities = logits.float().softmax(-1).cpu().numpy()
+    said = logits.detach().float().softmax(-1).cpu().numpy()
     rows = []
-    for own, codes, classes in zip(probabilities, batch.codes.cpu(), batch.segments.cpu().numpy(), strict=True):
+    for own, codes, classes in zip(said, batch.codes.cpu(), batch.segments.cpu().numpy(), strict=True):
         known = np.flatnonzero(classes != NO_LABEL)
         if not len(known):
             rows.append((0, 0, 0))

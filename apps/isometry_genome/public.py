@@ -54,13 +54,13 @@ def strand(settings: SourceSettings, wanted: Wanted, _seed: int) -> Found:
 
     genome, length = ecoli_genomes(), settings.length or LENGTHS["strand"]
     held = _held_out(genome.names, settings.fold)
-    is_leading = {name: replichores(genome, name).is_leading for name in genome.names}
+    halves = replichores(genome)
     facts = Facts(("lagging", "leading"), strands=Strands(classes=(1, 0)))
 
     def places(name: str, centres: Iterable[int], both: bool) -> list[Place]:
         found = []
         for centre in centres:
-            label = int(is_leading[name](centre))
+            label = int(halves[name].plus_is_leading(centre))
             at = (name, centre - length // 2, centre - length // 2 + length)
             found.append(Place(*at, label))
             if both:

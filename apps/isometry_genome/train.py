@@ -82,7 +82,7 @@ def learn(settings: GenomeSettings, data: Data) -> GenomeSettings:
     if "segments" in heads:
         labels = np.concatenate([window.segments.numpy() for window in looked_at])
         loss["segment_weights"] = _weights(labels, len(facts.segments), settings.loss.segment_balance)
-    names = {"class_names": facts.classes, "track_names": facts.tracks, "segment_names": facts.segments}
+    names: dict[str, Any] = {"class_names": facts.classes, "track_names": facts.tracks, "segment_names": facts.segments}
     if isinstance(train, WindowDataset):
         names["length"] = train.reading.length
     return settings.changed(model=model, loss=loss, data=names)
