@@ -1,12 +1,13 @@
 """Splits that do not leak: clusters of similar sequences, and test sequences with a near copy in training.
 
 MMseqs2 finds the similar pairs where it is installed, else our own search by shared words (`local_alignments`), which
-misses part of the distant ones; `all` aligns every pair, and misses none.
+misses part of the distant ones; `all` aligns every pair, and misses none. A pair must score more than chance, which
+sequences of fewer than some twenty residues cannot; of these only the same ones are found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -51,7 +52,7 @@ def near_copies(
     """
     queries, targets = [record.sequence for record in test], [record.sequence for record in train]
     best: dict[int, Alignment] = {}
-    for pair in _BY_SEARCH[chosen_search(search)](queries, targets):
+    for pair in _alike(queries, targets, search):
         if pair.identity >= identity and pair.coverage >= coverage:
             known = best.get(pair.query)
             best[pair.query] = pair if known is None or pair.identity > known.identity else known
@@ -70,7 +71,7 @@ def sequence_clusters(
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    found = _BY_SEARCH[chosen_search(search)](sequences, sequences)
+    found = _alike(sequences, sequences, search)
     links = [pair for pair in found if pair.identity >= identity and pair.coverage >= coverage]
     n = len(sequences)
     ends = np.array([(pair.query, pair.target) for pair in links], dtype=np.int64).reshape(-1, 2)
@@ -85,4 +86,11 @@ def chosen_search(search: str = "auto") -> str:
     return search if search != "auto" else "mmseqs" if has_mmseqs() else "words"
 
 
-_BY_SEARCH = {"mmseqs": alignments_by_mmseqs, "words": alignments_by_words, "all": alignments_of_all}
+def _alike(queries: Sequence[str], targets: Sequence[str], search: str) -> Iterator[Alignment]:
+    """What the search finds, and the same sequences, however short."""
+    by_search = {"mmseqs": alignments_by_mmseqs, "words": alignments_by_words, "all": alignments_of_all}
+    yield from by_search[chosen_search(search)](queries, targets)
+    place = {sequence: number for number, sequence in reversed(list(enumerate(targets)))}
+    for number, sequence in enumerate(queries):
+        if sequence in place:
+            yield Alignment(number, place[sequence], identity=1.0, coverage=1.0)
