@@ -5,28 +5,25 @@ Lengths are free, from one base to as many as memory holds: what a window lacks 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 import torch
 from isometry.calibrate import Temperature
-from isometry.initialise import Projection, initialise
 from isometry.settings import Settings
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from isometry_genome.convolution import delayed
+from isometry_genome.heads import N_BASES, Pool, Tracks, head_of, resolution_of, swap_of
 from isometry_genome.levels import levels_of
 from isometry_genome.stem import Decoder, Stem, make_causal
-from isometry_genome.strands import begun_head, tie, turned
+from isometry_genome.strands import tie, turned
 from isometry_genome.trunk import Trunk
 
 Head = Literal["classes", "profile", "segments", "language"]
 
-N_BASES = 4
-COMPLEMENT = (3, 2, 1, 0)
-"""What becomes of A, C, G, T on the other strand."""
 _UNIT = 4 / 3**0.5  # a base known for certain, less N, has this size again as its features' root mean square
 
 
@@ -59,7 +56,7 @@ class ModelSettings(Settings):
     is_gated: bool = True
     """Each branch of the attention trunk has a learnable factor that starts at 0, instead of a fixed scale."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """In the trunk."""
+    """In the trunk: of the feed-forward nets, the convolutions, and what the LSTM reads; never of attention weights."""
     keep: float = Field(default=1.0, gt=0, le=1)
     """Probability that the last block of the trunk is used in training (stochastic depth)."""
     t_max: PositiveInt | None = Field(default=3000, ge=3)
@@ -149,36 +146,21 @@ class GenomeModel(nn.Module):
         s = self.settings = settings
         fine = s.resolution if "profile" in s.heads and s.resolution <= s.bin else None
         levels = levels_of(s.bin, s.finest, min(s.stem, s.width), s.width, fine)
+        widths = {level.resolution: level.width for level in levels}
         self.stem = Stem(levels, s.kernel)
         self.trunk = Trunk(s)
         self.decoder = Decoder(levels, s.finest, s.kernel, s.is_causal)
-        read = {_resolution(head, s) for head in s.heads}
-        widths = {level.resolution: level.width for level in levels}
-        self.norm = nn.LayerNorm(s.width)
-        self.norms = nn.ModuleDict({str(r): nn.LayerNorm(widths[r]) for r in sorted(read - {s.bin})})
-        self.score = Projection(s.width, 1, bias=False) if s.pool == "attention" and "classes" in s.heads else None
-        if self.score is not None:
-            initialise(self.score, "linear")
+        # Of the bins, which the decoder reads, too, and of the finer cells that a head reads.
+        read = {s.bin} | {resolution_of(head, s) for head in s.heads}
+        self.norms = nn.ModuleDict({str(r): nn.LayerNorm(widths[r]) for r in sorted(read)})
         if s.strands == "equivariant":
-            self._tie()
+            tie(self)
         if s.is_causal:
             make_causal(self)
-        self.heads = nn.ModuleDict({head: _made(head, widths[_resolution(head, s)], s) for head in s.heads})
-        self.log_dispersion = nn.Parameter(torch.zeros(s.n_tracks)) if _is_overdispersed(s) else None
+        self.heads = nn.ModuleDict({head: head_of(head, widths[resolution_of(head, s)], s) for head in s.heads})
+        self.pool = Pool(s) if "classes" in s.heads else None
+        self.tracks = Tracks(s) if "profile" in s.heads else None
         self.temperatures = nn.ModuleDict({name: Temperature() for name in calibrated_heads(s)})
-        self.track_means: Tensor
-        self.track_scales: Tensor
-        self.register_buffer("track_means", _of_tracks(s.track_means, 1.0 if is_count(s) else 0.0, s), persistent=False)
-        self.register_buffer("track_scales", _of_tracks(s.track_scales, 1.0, s), persistent=False)
-
-    def _tie(self) -> None:
-        for part in (self.stem, self.trunk, self.decoder, self.norms):
-            tie(part)
-        whole = nn.ModuleDict({"norm": self.norm})
-        tie(whole)
-        self.norm = whole["norm"]
-        if self.score is not None:
-            self.score = begun_head(self.settings.width, 1, [0])
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]:
         """What each head says, before its temperature.
@@ -198,18 +180,16 @@ class GenomeModel(nn.Module):
             return self._said(x)
         if lengths.shape != x.shape[:1] or not 1 <= int(lengths.min()) <= int(lengths.max()) <= x.shape[1]:
             raise ValueError(f"lengths are {lengths.tolist()}; expected {len(x)} of 1 … {x.shape[1]}")
-        said: dict[str, Tensor] = {}
-        for length in lengths.unique().tolist():
-            rows = (lengths == length).nonzero()[:, 0]
-            for name, values in self._said(x[rows, :length]).items():
-                if name not in said:
-                    said[name] = self._empty(name, values, x)
-                said[name] = _placed(said[name], rows, values, name == "classes")
-        return said
+        groups = [(lengths == length).nonzero()[:, 0] for length in lengths.unique()]
+        said = [self._said(x[rows, : int(lengths[rows[0]])]) for rows in groups]
+        order = torch.cat(groups).argsort()
+        return {name: torch.cat(self._to_one_length([part[name] for part in said], name, x))[order] for name in said[0]}
 
-    def _empty(self, name: str, values: Tensor, x: Tensor) -> Tensor:
+    def _to_one_length(self, parts: list[Tensor], name: str, x: Tensor) -> list[Tensor]:
+        if name == "classes":
+            return parts
         n_cells = x.shape[1] // (self.settings.resolution if name == "profile" else 1)
-        return values.new_zeros(len(x), *(() if name == "classes" else (n_cells,)), values.shape[-1])
+        return [functional.pad(part, (0, 0, 0, n_cells - part.shape[1])) for part in parts]
 
     def _said(self, x: Tensor) -> dict[str, Tensor]:
         s, n_missing = self.settings, -x.shape[1] % self.settings.bin
@@ -217,77 +197,75 @@ class GenomeModel(nn.Module):
             return self._laid(x, 0)
         if s.strands == "average":
             given, other = self._laid(x, n_missing // 2), self._laid(turned(x), n_missing // 2)
-            return _mean(given, self.turned(other))
-        # An odd number of N has one more of them before or behind: both, so that the strands see the same.
-        starts = {n_missing // 2, n_missing - n_missing // 2}
-        said = [self._laid(x, start) for start in starts]
-        return said[0] if len(said) == 1 else _mean(*said)
+            return _mean(given, turned_outputs(other, s))
+        # Of an odd number of N one more comes before or behind: both, so that the strands see the same.
+        given = self._laid(x, n_missing // 2)
+        return _mean(given, self._laid(x, n_missing - n_missing // 2)) if n_missing % 2 else given
 
     def _laid(self, x: Tensor, start: int) -> dict[str, Tensor]:
         """The outputs where `start` N come before the window, and behind it what it lacks to whole bins."""
-        s, length = self.settings, x.shape[1]
-        behind = -length % s.bin - start
-        x = functional.pad((x - 1 / N_BASES) * _UNIT, (0, 0, start, behind))
-        run = partial(checkpoint, use_reentrant=False) if s.checkpoints and torch.is_grad_enabled() else _run
-        encodings = self.stem(x, run)
-        bins = self.norm(self.trunk(encodings[-1], run))
-        cells = self.decoder(bins, encodings, run)
-        features = {r: self.norms[str(r)](x) if str(r) in self.norms else x for r, x in cells.items()}
+        length = x.shape[1]
+        behind = -length % self.settings.bin - start
+        cells = self._encode(functional.pad((x - 1 / N_BASES) * _UNIT, (0, 0, start, behind)))
         said = {}
         for name, head in self.heads.items():
-            read = features[_resolution(name, s)]
+            read = cells[resolution_of(name, self.settings)]
             if name == "classes":
-                said[name] = _full(head(self._pooled(read)))
+                assert self.pool is not None
+                said[name] = _full(head(self.pool(read)))
             elif name == "profile":
-                said[name] = self._profile(_full(head(self._binned(read, length))))
+                assert self.tracks is not None
+                said[name] = self.tracks(_full(head(self._binned(read, length))))
             else:
                 read = read[:, start : start + length]
-                said[name] = _full(head(_delayed(read) if name == "language" and s.is_causal else read))
+                said[name] = _full(head(delayed(read) if name == "language" and self.settings.is_causal else read))
         return said
 
-    def _pooled(self, bins: Tensor) -> Tensor:
-        """[n, n_bins, width] to [n, width]."""
-        if self.settings.pool == "centre":
-            n_bins = bins.shape[1]
-            return bins[:, (n_bins - 1) // 2 : n_bins // 2 + 1].mean(1)
-        if self.score is None:
-            return bins.mean(1)
-        return (self.score(bins).softmax(1) * bins).sum(1)
+    def _encode(self, x: Tensor) -> dict[int, Tensor]:
+        """Whole bins of bases, N as zeros, to features by the size of their cells."""
+        run = _kept if not self.settings.checkpoints or not torch.is_grad_enabled() else _made_again
+        encodings = self.stem(x, run)
+        of_bins = self.norms[str(self.settings.bin)]
+        cells = self.decoder(of_bins(self.trunk(encodings[-1], run)), encodings, run)
+        return {
+            r: x if r == self.settings.bin else self.norms[str(r)](x) for r, x in cells.items() if str(r) in self.norms
+        }
 
     def _binned(self, cells: Tensor, length: int) -> Tensor:
         """Cells of the trunk or the decoder to those of the profile: [n, length // resolution, width]."""
         s = self.settings
         n_cells, factor = length // s.resolution, max(1, s.resolution // s.bin)
-        n_over = cells.shape[1] - n_cells * factor
+        n_read = n_cells * factor
+        n_over = cells.shape[1] - n_read
         if s.strands == "one":
-            inner = cells[:, : n_cells * factor]
-        else:  # alike on both sides; half a cell each is the mean of two cells
-            inner = (_from(cells, n_over // 2, n_cells * factor) + _from(cells, -(-n_over // 2), n_cells * factor)) / 2
-        return inner if factor == 1 else inner.unflatten(1, (n_cells, factor)).mean(2)
+            read = cells[:, :n_read]
+        else:  # as many on both sides; half a cell more or less is the mean of two cells
+            first, last = n_over // 2, n_over - n_over // 2
+            read = (cells[:, first : first + n_read] + cells[:, last : last + n_read]) / 2
+        return read if factor == 1 else read.unflatten(1, (n_cells, factor)).mean(2)
 
-    def _profile(self, x: Tensor) -> Tensor:
-        if not is_count(self.settings):
-            return self.track_means + self.track_scales * x
-        # softplus(0) = log 2: divided by it, the rates start at the means.
-        return self.track_means * functional.softplus(x) / torch.log(torch.tensor(2.0)).to(x)
+    @property
+    def track_means(self) -> Tensor:
+        """[n_tracks], at which the profile starts."""
+        assert self.tracks is not None
+        return self.tracks.means
 
-    def turned(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the other strand must say of the same windows: positions in reverse, outputs swapped."""
-        return turned_outputs(outputs, self.settings)
+    @property
+    def track_scales(self) -> Tensor:
+        """[n_tracks], in which a Gaussian profile counts."""
+        assert self.tracks is not None
+        return self.tracks.scales
 
     def dispersions(self) -> Tensor:
         """[n_tracks] of a negative binomial profile: the variance is mean + dispersion · mean²."""
-        assert self.log_dispersion is not None
-        log = self.log_dispersion
-        if self.settings.strands != "one":
-            log = (log + log[_swap("profile", self.settings)]) / 2
-        return log.exp()
+        assert self.tracks is not None
+        return self.tracks.dispersions()
 
 
 def turned_outputs(outputs: dict[str, Tensor], settings: ModelSettings) -> dict[str, Tensor]:
     """What the other strand must say of the same windows: positions in reverse, outputs swapped."""
     return {
-        name: (values if name == "classes" else values.flip(1))[..., _swap(name, settings)]
+        name: (values if name == "classes" else values.flip(1))[..., swap_of(name, settings)]
         for name, values in outputs.items()
     }
 
@@ -298,65 +276,18 @@ def calibrated_heads(s: ModelSettings) -> list[str]:
     return [named[head] for head in s.heads if head in named]
 
 
-def is_count(s: ModelSettings) -> bool:
-    return s.profile_loss != "gaussian"
-
-
-def n_outputs(head: str, s: ModelSettings) -> int:
-    return {"classes": s.n_classes, "profile": s.n_tracks, "segments": s.n_segments, "language": N_BASES}[head]
-
-
-def _made(head: Head, n_features: int, s: ModelSettings) -> nn.Module:
-    n_out = n_outputs(head, s)
-    if n_out == 0:
-        raise ValueError(f"the head {head} has nothing to say: its number of outputs is 0; it is filled from the data")
-    swap = _swap(head, s)
-    if len(swap) != n_out:
-        raise ValueError(f"the swap of {head} names {len(swap)} outputs; expected {n_out}")
-    return begun_head(n_features, n_out, swap if s.strands == "equivariant" else None)
-
-
-def _swap(head: str, s: ModelSettings) -> list[int]:
-    swaps = {"classes": s.swap_classes, "profile": s.swap_tracks, "segments": s.swap_segments, "language": COMPLEMENT}
-    return list(swaps[head] or range(n_outputs(head, s)))
-
-
-def _resolution(head: str, s: ModelSettings) -> int:
-    """Bases of the cells that a head reads."""
-    return {"classes": s.bin, "profile": min(s.resolution, s.bin)}.get(head, 1)
-
-
-def _is_overdispersed(s: ModelSettings) -> bool:
-    return "profile" in s.heads and s.profile_loss == "negative_binomial"
-
-
-def _of_tracks(values: tuple[float, ...], default: float, s: ModelSettings) -> Tensor:
-    numbers = torch.tensor(values or (default,) * s.n_tracks)
-    if len(numbers) != s.n_tracks:
-        raise ValueError(f"{len(numbers)} means or scales of tracks; expected {s.n_tracks}, one for each")
-    return numbers if s.strands == "one" or not s.n_tracks else (numbers + numbers[_swap("profile", s)]) / 2
-
-
-def _placed(whole: Tensor, rows: Tensor, values: Tensor, is_pooled: bool) -> Tensor:
-    if not is_pooled:
-        values = functional.pad(values, (0, 0, 0, whole.shape[1] - values.shape[1]))
-    return whole.index_copy(0, rows, values)
-
-
 def _mean(a: dict[str, Tensor], b: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: (a[name] + b[name]) / 2 for name in a}
 
 
-def _from(x: Tensor, start: int, n: int) -> Tensor:
-    return x[:, start : start + n]
-
-
-def _delayed(x: Tensor) -> Tensor:
-    return torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], 1)
-
-
-def _run(module: nn.Module, *inputs: Tensor) -> Tensor:
+def _kept(module: nn.Module, *inputs: Tensor) -> Tensor:
     return module(*inputs)
+
+
+def _made_again(module: nn.Module, *inputs: Tensor) -> Tensor:
+    out = checkpoint(module, *inputs, use_reentrant=False)
+    assert isinstance(out, Tensor)
+    return out
 
 
 def _full(x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from isometry.attention import Rotary
 from isometry.blocks import residual_scale
-from isometry.initialise import Projection, initialise
+from isometry.initialise import Projection
 from isometry.recurrent import Recurrent
 from isometry.window_attention import GlobalTokens, WindowAttention
 from torch import Tensor, nn
@@ -167,10 +167,3 @@ def _twin(layer: nn.Module) -> nn.Module | None:
     if isinstance(layer, nn.LayerNorm):
         return TiedNorm(layer.normalized_shape[0])
     return None
-
-
-def begun_head(n_in: int, n_out: int, swap: Sequence[int] | None) -> Projection:
-    """A head on features: tied where a `swap` is given."""
-    head = Projection(n_in, n_out) if swap is None else TiedHead(n_in, n_out, swap)
-    initialise(head, "linear")
-    return head

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from isometry.attention import Rotary, TransformerBlock
+from isometry.attention import Attention, Rotary, TransformerBlock
 from isometry.blocks import keep_at, residual_scale
 from isometry.recurrent import Recurrent
 from isometry.window_attention import GlobalTokens, WindowAttention
@@ -60,8 +61,13 @@ def _transformer_block(s: ModelSettings, keep: float) -> nn.Module:
         is_gated=s.is_gated,
         keep=keep,
         position=PairedRotary(head) if is_paired else Rotary(head),
-        attention=partial(attention, window=s.window, n_global=s.n_global),
+        attention=partial(_undropped, attention, window=s.window, n_global=s.n_global),
     )
+
+
+def _undropped(attention: Callable[..., Attention], *args: Any, dropout: float, **options: Any) -> Attention:
+    """Without dropout of the weights, which torch's fused kernels do not know: it would make all pairs' weights."""
+    return attention(*args, **options)
 
 
 def _recurrent(s: ModelSettings) -> nn.Module:
