@@ -45,8 +45,8 @@ class Estimate:
 
     def times(self, factor: float) -> Estimate:
         """In another unit."""
-        numbers = (self.value, self.low, self.high, self.correlations_alone)
-        return Estimate(*(number * factor for number in numbers), self.method)
+        value, low, high = self.value * factor, self.low * factor, self.high * factor
+        return Estimate(value, low, high, self.correlations_alone * factor, self.method)
 
 
 def mutual_information(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> Estimate:
@@ -73,18 +73,24 @@ def mutual_information(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> Estimate
         raise ValueError(f"{found}; leave out coordinates or take their principal components")
     for values, what in ((xs, "x"), (ys, "y")):
         _check_varies(values, what)
-    scores = sorted((normal_scores(xs), normal_scores(ys)), key=lambda side: (side.shape[1], *side[:, 0]))
-    whole = canonical_correlation(*scores)
-    parts = _cross_fitted(*scores, whole, seed)
-    spread, method = whole.chance, "critic"
+    # The order of the sides is that of the scores, whichever is called x.
+    one, other = sorted((normal_scores(xs), normal_scores(ys)), key=lambda side: (side.shape[1], *side[:, 0]))
+    whole = canonical_correlation(one, other)
+    parts = _cross_fitted(one, other, whole, seed)
     if n_coordinates <= NEIGHBOUR_COORDINATES:
-        neighbours = ksg_terms(*scores, K) * NATS
+        neighbours = ksg_terms(one, other, K) * NATS
         gain = neighbours - parts
         if gain.mean() > BEYOND_CHANCE * _standard_error(gain):
-            parts, spread, method = neighbours, 0.0, "nearest neighbours"
-    error = TWO_SIDED * np.hypot(_standard_error(parts), spread)
-    nats = parts.mean() + np.array([0, -error, error])
-    return Estimate(*(max(float(number), 0.0) / NATS for number in nats), max(whole.nats, 0.0) / NATS, method)
+            return _estimate(neighbours, 0.0, whole, "nearest neighbours")
+    return _estimate(parts, whole.chance, whole, "critic")
+
+
+def _estimate(parts: Array, chance: float, whole: CanonicalCorrelation, method: str) -> Estimate:
+    """parts: [n] nats; chance: a standard error in nats that is not in their spread."""
+    error = TWO_SIDED * np.hypot(_standard_error(parts), chance)
+    nats = np.array([parts.mean(), parts.mean() - error, parts.mean() + error, whole.nats])
+    value, low, high, correlations_alone = (np.maximum(nats, 0) / NATS).tolist()
+    return Estimate(value, low, high, correlations_alone, method)
 
 
 def _check_varies(values: Array, what: str) -> None:
@@ -120,17 +126,26 @@ def _folds(n_samples: int, seed: int) -> Iterator[tuple[Array, Array, Array]]:
 def _views(x: Array, y: Array, train: Array) -> Views:
     """The critic's inputs for all samples; only the rows `train` are paired in making them."""
     linear = canonical_correlation(x[train], y[train])
-    n = linear.n_significant
-    sides = [_modulated(x @ linear.of_x), _modulated(y @ linear.of_y)]
-    bent = canonical_correlation(*(wide[train] - wide[train].mean(0) for wide, _ in sides))
-    n_bent = min(bent.n_significant, MOST_DIRECTIONS)
-    inputs = []
-    for (wide, size), directions in zip(sides, (bent.of_x, bent.of_y), strict=True):
-        n_own = wide.shape[1] // 2
-        own = wide[:, : n_own if n_own <= ALL_COORDINATES else min(n, MOST_DIRECTIONS)]
-        inputs.append(np.hstack([own, wide @ directions[:, :n_bent], size]))
-    arrays = (*inputs, (x @ linear.of_x)[:, :n], (y @ linear.of_y)[:, :n], linear.correlations[:n])
-    return Views(*(torch.from_numpy(np.ascontiguousarray(array)).float() for array in arrays))
+    (wide_x, size_x), (wide_y, size_y) = _modulated(x @ linear.of_x), _modulated(y @ linear.of_y)
+    bent = canonical_correlation(wide_x[train] - wide_x[train].mean(0), wide_y[train] - wide_y[train].mean(0))
+    n, n_bent = linear.n_significant, min(bent.n_significant, MOST_DIRECTIONS)
+    return Views(
+        _tensor(_own(wide_x, n), wide_x @ bent.of_x[:, :n_bent], size_x),
+        _tensor(_own(wide_y, n), wide_y @ bent.of_y[:, :n_bent], size_y),
+        _tensor(x @ linear.of_x[:, :n]),
+        _tensor(y @ linear.of_y[:, :n]),
+        torch.from_numpy(linear.correlations[:n]).float(),
+    )
+
+
+def _own(wide: Array, n_significant: int) -> Array:
+    """Of the directions as they are all, where there are few."""
+    n = wide.shape[1] // 2
+    return wide[:, : n if n <= ALL_COORDINATES else min(n_significant, MOST_DIRECTIONS)]
+
+
+def _tensor(*columns: Array) -> torch.Tensor:
+    return torch.from_numpy(np.hstack(columns)).float()
 
 
 def _modulated(directions: Array) -> tuple[Array, Array]:

@@ -39,8 +39,8 @@ class Views:
     """[n_significant]"""
 
     def rows(self, index: Tensor) -> Views:
-        parts = (self.x, self.y, self.canonical_x, self.canonical_y)
-        return Views(*(part[index] for part in parts), self.correlations)
+        canonical = self.canonical_x[index], self.canonical_y[index]
+        return Views(self.x[index], self.y[index], *canonical, self.correlations)
 
     def gaussian(self) -> Tensor:
         """[n, n] log p(x, y) / p(x) p(y) of Gaussian variables, nats."""
@@ -130,7 +130,8 @@ def _trained(critic: Critic, views: Views, train: Tensor, check: Tensor, untrain
     optimizer = torch.optim.AdamW(critic.parameters(), lr=RATE, weight_decay=DECAY, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, MOST_STEPS, pct_start=0.1)
     mean = copy.deepcopy(critic)
-    weights, mean_weights = list(critic.parameters()), list(mean.parameters())
+    weights: list[Tensor] = list(critic.parameters())
+    mean_weights: list[Tensor] = list(mean.parameters())
     most, best_step, best = untrained, 0, mean
     for step in range(1, MOST_STEPS + 1):
         loss = -bound(critic(views.rows(train[torch.randperm(len(train))[:BATCH]])))
