@@ -37,7 +37,7 @@ class CellTable:
     @property
     def is_complete(self) -> np.ndarray:
         """[n] whether no response is missing."""
-        return ~np.isnan(self.responses).any(axis=1)
+        return np.logical_not(np.isnan(self.responses).any(axis=1))
 
     def chosen(self, rows: np.ndarray, why: str = "") -> CellTable:
         """Some of the cells [n] bool, with the inputs that they have; `why` is added to `left_out`."""
@@ -84,9 +84,6 @@ def read_cells(
         table.column(name)
     rows = _selected(table, where or {})
     values = np.stack([table.numbers(name)[rows] for name in names], axis=1)
-    measured = ~np.isnan(values).all(axis=1)
-    notes = [f"{(~measured).sum()} rows without any response"] if not measured.all() else []
-    rows, values = rows[measured], values[measured]
     _check_responses(table, names, values)
     given = inputs_of(table, inputs, rows, unit)
     if len(given.labels) == 1:
@@ -95,9 +92,7 @@ def read_cells(
             "information; add cells of another dose, or of a control (0)"
         )
     batch_names, batch_codes = _codes(table, batch, rows)
-    return CellTable(
-        table.path, given, values, tuple(names), batch_codes, batch_names, _codes(table, group, rows)[1], tuple(notes)
-    )
+    return CellTable(table.path, given, values, tuple(names), batch_codes, batch_names, _codes(table, group, rows)[1])
 
 
 def check_counts(table: CellTable, least: int = LEAST_CELLS) -> None:
@@ -124,10 +119,6 @@ def _selected(table: Columns, where: Mapping[str, str]) -> np.ndarray:
 
 
 def _check_responses(table: Columns, names: Sequence[str], values: np.ndarray) -> None:
-    if not len(values):
-        raise ValueError(
-            f"{table.path}: every response is missing in every row; expected numbers in {', '.join(names)}"
-        )
     for name, column in zip(names, values.T, strict=True):
         known = column[~np.isnan(column)]
         if not len(known):

@@ -39,7 +39,7 @@ class Columns:
     def column(self, name: str) -> Any:
         """Raises ValueError that names the nearest columns where there is none of that name."""
         if name not in self.columns:
-            near = difflib.get_close_matches(name, list(self.columns), n=1)
+            near = difflib.get_close_matches(name, list(self.columns), n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"{self.path}: no column {name!r}{hint}; its columns: {_listed(list(self.columns))}")
         return self.columns[name]
@@ -54,7 +54,8 @@ class Columns:
 
     def texts(self, name: str) -> list[str]:
         """A column as text; a whole number without its ".0"; missing is ""."""
-        return [_as_text(value) for value in self.column(name)]
+        values = self.column(name)
+        return values if isinstance(values, list) else [_as_text(value) for value in values]
 
     def numbers(self, name: str) -> np.ndarray:
         """[n_rows] float64, NaN where missing. Raises ValueError at the first text or infinite number."""

@@ -22,8 +22,9 @@ from isometry.information.sampled_channel import SampledChannel
 from isometry.information.standard_outputs import standardised
 
 LEAST_SAMPLES = 10  # of each input
-FEW = 5000  # samples, below which there are more folds
-N_STEPS = 600  # of the networks' training
+N_FOLDS = 5
+N_STEPS = (250, 600)  # of the networks' training: few samples, many
+SAMPLES_PER_STEP = 12
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ def decode(
     *,
     groups: ArrayLike | None = None,
     kinds: Sequence[str] = MEMBERS,
-    n_folds: int | None = None,
-    n_steps: int = N_STEPS,
+    n_folds: int = N_FOLDS,
+    n_steps: int | None = None,
     seed: int = 0,
 ) -> Decoded:
     """Learn to decode inputs from outputs, cross-fitted.
@@ -110,8 +111,8 @@ def decode(
         outputs: [n_samples, n_columns] numbers, NaN where missing; a pattern of missing values is an output, too.
         groups: [n_samples] anything: samples of one group are never on both sides.
         kinds: of decoders, some of MEMBERS.
-        n_folds: outer ones; 10 for few samples, else 5.
-        n_steps: of the networks' training.
+        n_folds: outer ones.
+        n_steps: of the networks' training; by the number of samples where not given.
         seed: of folds, weights and batches: the same seed, the same answer.
     Raises:
         ValueError: fewer than two inputs; an input with fewer than LEAST_SAMPLES samples; an output that is constant or
@@ -121,9 +122,10 @@ def decode(
     _check(x, y)
     grouped = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     rng = np.random.default_rng(seed)
-    folds = nested_folds(x, grouped, n_folds or (10 if len(x) < FEW else 5), 5, rng)
+    folds = nested_folds(x, grouped, n_folds, 5, rng)
     forms = standardised(y)
-    members = [answers(kind, x, forms, folds, n_steps, seed) for kind in kinds]
+    steps = n_steps or min(max(len(x) // SAMPLES_PER_STEP, N_STEPS[0]), N_STEPS[1])
+    members = [answers(kind, x, forms, folds, steps, seed) for kind in kinds]
     alone = {}
     for kind, member in zip(kinds, members, strict=True):
         found = _scored(x, folds, member, {}, {}, grouped)

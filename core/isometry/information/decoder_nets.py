@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-BATCH = 256
+BATCH = 256  # at most; and a quarter of the samples
 CHUNK = 4096  # samples at once when predicting
 
 
@@ -108,7 +108,7 @@ class _Batches:
     def __init__(self, train: Sequence[np.ndarray], seed: int):
         self.rng = np.random.default_rng(seed)
         self.train = train
-        self.size = min(BATCH, min(map(len, train)))
+        self.size = min(BATCH, max(min(map(len, train)) // 4, 32), min(map(len, train)))
         self.place, self.order = 0, np.zeros((len(train), 0), dtype=int)
 
     def next(self) -> Tensor:
