@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from isometry.information.capacity_baselines import Baseline, baselines
 from isometry.information.conditional import conditional_information
-from isometry.information.decoded import LEAST_SAMPLES, N_STEPS, Decoded, decode
+from isometry.information.decoded import LEAST_SAMPLES, Decoded, decode
 from isometry.information.resampled import CONFIDENCE, Estimate
 from isometry_data.cell_tables import CellTable, check_counts
 
@@ -48,7 +48,7 @@ class Capacity:
         }
 
 
-def measure_capacity(cells: CellTable, *, missing: str = "drop", seed: int = 0, n_steps: int = N_STEPS) -> Capacity:
+def measure_capacity(cells: CellTable, *, missing: str = "drop", seed: int = 0, n_steps: int | None = None) -> Capacity:
     """Decode inputs from responses, and everything that is told beside it.
 
     Args:
