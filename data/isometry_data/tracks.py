@@ -101,13 +101,10 @@ class _BigWig:
 
     def values(self, chrom: str, start: int, end: int) -> np.ndarray:
         try:
-            found = self._opened().intervals(chrom, start, end) or ()
+            found = self._opened().values(chrom, start, end, numpy=True)
         except RuntimeError as error:
             raise ValueError(f"{self._file}: {chrom} cannot be read ({error}); copy the file again") from None
-        values = np.full(end - start, np.nan, dtype=np.float32)
-        for first, last, value in found:
-            values[max(first - start, 0) : last - start] = value
-        return values
+        return np.asarray(found, dtype=np.float32)
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_handle": None}

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from isometry_data.chromosome_names import probable_name
 from isometry_data.genomes import open_genome
 
 FASTA = ">chr1 the first\nACGTNacgtn\nRYKMSWBDHV\nACG\n>chr2\nUuTTAA\n"
+SHARE_HELD = 0.4  # of the bytes of a genome of 1 Mb: some pieces of 16 KiB and blocks of 64 KiB
 FIRST, SECOND = "ACGTNacgtnRYKMSWBDHVACG", "UuTTAA"
 
 
@@ -216,6 +218,21 @@ def test_past_the_ends_only_where_asked_and_then_n(tmp_path, start, end, padded)
     if "N" in padded:
         with pytest.raises(ValueError, match=rf"chr2:{start}-{end} is not within 0-6"):
             genome.fetch("chr2", start, end)
+
+
+def test_opening_and_fetching_hold_pieces_of_the_file_and_never_all_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(fasta_index, "CHUNK", 1 << 14)
+    letters = "".join(np.random.default_rng(3).choice(list("ACGT"), 1_000_000))
+    text = ">c\n" + "\n".join(letters[i : i + 60] for i in range(0, len(letters), 60)) + "\n"
+    for file in (written(tmp_path, text), bgzipped(tmp_path, text), as_2bit(tmp_path, {"c": letters})):
+        tracemalloc.start()
+        try:
+            genome = open_genome(file)
+            genome.fetch("c", 500_000, 510_000)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < SHARE_HELD * len(letters)
 
 
 def test_workers_read_what_the_parent_reads(tmp_path):
