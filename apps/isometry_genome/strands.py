@@ -152,6 +152,7 @@ def tie(module: nn.Module) -> None:
         if twin is None:
             tie(child)
             continue
+        twin.to(next(child.parameters()))
         with torch.no_grad():
             for own, whole in zip(twin.parameters(), child.parameters(), strict=True):
                 own.copy_(whole[: len(own)])
