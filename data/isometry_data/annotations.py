@@ -43,6 +43,13 @@ def read_features(path: str | os.PathLike[str]) -> list[Feature]:
         ValueError: one line with file and line.
     """
     lines, source = lines_of(path), name_of(path)
+    found = _read(path, lines, source)
+    if not found:
+        raise ValueError(f"{source}: no features in it")
+    return found
+
+
+def _read(path: str | os.PathLike[str], lines: list[str], source: str) -> list[Feature]:
     first = next((line for line in lines if line.strip()), "")
     if first.startswith("LOCUS"):
         return [feature for marked in read_marked(path) for feature in _parts(*_of_genbank(marked))]

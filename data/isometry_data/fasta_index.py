@@ -14,7 +14,7 @@ from isometry_data.bases import EXPECTED, LETTERS
 CHUNK = 1 << 22  # bytes scanned at a time
 _NEWLINE, _RETURN, _HEADER = b"\n\r>"
 _ALLOWED = np.zeros(256, dtype=bool)
-_ALLOWED[list(f"{LETTERS}U{LETTERS.lower()}u\n\r \t".encode())] = True
+_ALLOWED[list(f"{LETTERS}U{LETTERS.lower()}u\n\r".encode())] = True
 _log = logging.getLogger(__name__)
 
 

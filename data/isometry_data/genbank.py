@@ -60,12 +60,17 @@ def read_sequences(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 def read_marked(path: str | os.PathLike[str]) -> Iterator[Feature]:
     """Every feature, whose parts stand in the order of the sequence; parts in other records, and those without a
     length (`10^11`), are left out.
+
+    Raises:
+        ValueError: one line with file and line of the record: no GenBank, cut off, a location that cannot be read.
     """
     for record, where, _ in _records(path, has_features=True):
         for number, feature in enumerate(record.features, start=1):
+            if feature.location is None:
+                raise ValueError(f"{where}, feature {number} ({feature.type}): its location cannot be read")
             parts = sorted(
                 Stretch(int(part.start), int(part.end), {1: "+", -1: "-"}.get(part.strand, "."))
-                for part in (feature.location.parts if feature.location is not None else ())
+                for part in feature.location.parts
                 if part.ref is None and int(part.start) < int(part.end)
             )
             if parts:

@@ -61,5 +61,7 @@ class TwoBitBytes:
             try:
                 self._reader, self._process = TwoBitIterator(str(self._file)), os.getpid()
             except Exception as error:  # as above
-                raise ValueError(f"{self._file}: cannot be read as 2bit ({error}); is it cut off?") from None
+                raise ValueError(
+                    f"{self._file}: cannot be read as 2bit of version 0 ({error}); is it cut off?"
+                ) from None
         return self._reader

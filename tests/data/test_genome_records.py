@@ -154,6 +154,7 @@ def test_gff3_is_1_based_with_its_end_and_circles_run_across_the_origin(tmp_path
             "##gff-version 3\nc\ts\tregion\t1\t9\t.\t+\t.\tIs_circular=true\nc\ts\tgene\t10\t12\t.\t+\t.\t.\n",
             r"line 3: c:9-12 does not fit a circle of 9 bases",
         ),
+        ("##gff-version 3\n# nothing\n", r"a\.gff: no features in it"),
         ("gene\tchr1\n", r"line 1: 'gene\\tchr1', expected GFF3, GenBank, or the columns chrom start0 end type"),
         ("chrom\tstart0\tend\ttype\tstrand\tname\nchr1\t4\t4\tCDS\t1\ta\n", r"line 2: start '4', end '4'"),
         ("chrom\tstart0\tend\ttype\tstrand\tname\nchr1\t0\t4\tCDS\n", r"line 2: 4 columns, expected 6"),
@@ -197,6 +198,14 @@ def test_genbank_parts_spell_what_biopython_extracts(tmp_path):
         }
         assert spelt == {str(part.extract(record.seq)) for part in place.parts}
     assert len(found) == sum(len(place.parts) for place in locations.values())
+
+
+def test_a_location_that_biopython_passes_over_is_one_line(tmp_path):
+    text = (
+        "LOCUS       X 12 bp    DNA     linear   UNK 01-JAN-1980\nFEATURES             Location/Qualifiers\n"
+        "     CDS             xx..yy\nORIGIN\n        1 acgtacgtacgt\n//\n"
+    )
+    refuses(read_features, written(tmp_path, text, "x.gb"), r"line 1, feature 1 \(CDS\): its location cannot be read")
 
 
 def test_a_feature_has_no_more_than_its_place_and_name():
