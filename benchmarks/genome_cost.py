@@ -2,11 +2,12 @@
 
     python benchmarks/genome_cost.py [--lengths 8192 32768 131072 524288] [--rounds 2] [--nets attention lstm ...]
 
-All nets have one width and depth, bins of 128 bases and one track. Every pass runs in a process of its own, after one
-pass over 2,048 bases; rounds alternate between the nets. Seconds are those that the processor worked (getrusage), on
-one thread, so that other people's jobs count little; memory is the largest resident set beyond that before the pass,
-so without the libraries and the weights. A training step is a forward and a backward pass; what the optimiser does
-depends on no length. Growth is the exponent of the length between one length and the next.
+All nets have one width and depth, bins of 128 bases, one track, and feed-forward nets twice as wide inside, as the peer
+has them. Every pass runs in a process of its own, after one pass over 2,048 bases; rounds alternate between the nets.
+Seconds are those that the processor worked (getrusage), on one thread, so that other people's jobs count little; memory
+is the largest resident set beyond that before the pass, so without the libraries and the weights. A training step is a
+forward and a backward pass; what the optimiser does depends on no length. Growth is the exponent of the length between
+one length and the next.
 
 The peer is optional: `pip install enformer-pytorch`, best where nothing else needs another release of transformers.
 It is not run at lengths above --peer-longest, where it would take more than ten gigabytes.
@@ -120,14 +121,15 @@ def measure(one: Pass, width: int, depth: int) -> Cost:
 def made(net: str, width: int, depth: int) -> tuple[Any, Any]:
     """A network, and what takes the profile out of what it says."""
     if net == PEER:
-        from enformer_pytorch import Enformer
+        from enformer_pytorch import Enformer  # pyright: ignore[reportMissingImports]
 
         heads = {"human": 1}
         peer = Enformer.from_hparams(dim=width, depth=depth, heads=8, output_heads=heads, target_length=-1)
         return peer, lambda said: said["human"]
     from isometry_genome.model import GenomeModel, ModelSettings
 
-    settings = ModelSettings(heads=("profile",), n_tracks=1, width=width, n_layers=depth, n_heads=8, **OURS[net])
+    sizes = {"width": width, "n_layers": depth, "n_heads": 8, "expansion": 2}
+    settings = ModelSettings(heads=("profile",), n_tracks=1, **sizes, **OURS[net])
     return GenomeModel(settings), lambda said: said["profile"]
 
 
