@@ -15,6 +15,7 @@ from isometry_data.cell_tables import CellTable, check_counts
 DECODER = "cross-fitted decoder"
 IS_BOUND = "lower bound: on average over cells at most the truth"
 IN_SAMPLE = "no bound: scored on the cells it was made from"
+LEAST_GROUPS = 3  # of each input
 MOST_BATCHES = 12  # measured each by itself
 N_STEPS_BESIDE = 300  # of training, where a number is only told beside the answer
 
@@ -61,11 +62,9 @@ def measure_capacity(cells: CellTable, *, missing: str = "drop", seed: int = 0, 
     if missing == "drop":
         cells = _complete(cells)
     check_counts(cells)
+    _check_groups(cells)
     x, y = cells.inputs.codes, _varying(cells)
-    try:
-        decoded = decode(x, y, groups=cells.group, seed=seed, n_steps=n_steps)
-    except ValueError as error:
-        raise ValueError(f"{cells.path}: {error}") from None
+    decoded = decode(x, y, groups=cells.group, seed=seed, n_steps=n_steps)
     dealt = np.random.default_rng(seed + 1).permutation(x)
     # Groups may hold one input alone; where inputs are dealt out anew, cells are exchangeable and need none.
     shuffled = decode(dealt, y, seed=seed, n_steps=n_steps)
@@ -159,6 +158,19 @@ def _complete(cells: CellTable) -> CellTable:
             "cells as they are with --missing keep"
         )
     return cells.chosen(cells.is_complete, f"{n} cells with a missing response") if n else cells
+
+
+def _check_groups(cells: CellTable) -> None:
+    """Cells of an input can be learnt, chosen on and scored only if they come from three groups at least."""
+    if cells.group is None:
+        return
+    for code, label in enumerate(cells.inputs.labels):
+        n = len(np.unique(cells.group[cells.inputs.codes == code]))
+        if n < LEAST_GROUPS:
+            raise ValueError(
+                f"{cells.path}: cells of {cells.inputs.name} = {label} come from {n} group(s), expected {LEAST_GROUPS} "
+                "at least, so that some can be learnt from and others scored; name a finer column with --group, or none"
+            )
 
 
 def _varying(cells: CellTable) -> np.ndarray:

@@ -49,8 +49,8 @@ def nested_folds(
     np.add.at(table, (groups, inputs), 1)
     _check_spread(table)
     if n_groups == len(inputs):
-        cell = _dealt(inputs, n_outer * n_inner, rng)
-        return Folds(cell % n_outer, cell // n_outer, n_outer, n_inner)
+        both = _dealt(inputs, n_outer * n_inner, rng)
+        return Folds(both % n_outer, both // n_outer, n_outer, n_inner)
     for _ in range(100):
         folds = Folds(_packed(table, n_outer, rng)[groups], _packed(table, n_inner, rng)[groups], n_outer, n_inner)
         if all(len(np.unique(inputs[folds.train(k, m)])) == table.shape[1] for k, m in folds.pairs()):

@@ -130,6 +130,12 @@ def test_a_mistake_is_one_line(tmp_path, capsys, arguments, told):
     assert sorted(child.name for child in tmp_path.iterdir()) == ["cells.csv"]
 
 
+def test_too_few_groups_of_a_dose_are_told_with_the_dose(tmp_path):
+    cells = read_cells(write_cells(tmp_path / "cells.csv", 20), inputs=["dose_ng_ml"], group="day")
+    with pytest.raises(ValueError, match=r"dose_ng_ml = 0 come from 2 group\(s\), expected 3.*--group"):
+        measure_capacity(cells)
+
+
 def test_no_complete_cell_names_the_way_out(tmp_path):
     cells = read_cells(write_cells(tmp_path / "cells.csv", 4, missing=10), inputs=["dose_ng_ml"])
     with pytest.raises(ValueError, match=r"no cell has all 2 responses.*--missing keep"):
