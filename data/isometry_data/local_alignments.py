@@ -10,7 +10,7 @@ RECALL
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def best_scores(pairs: np.ndarray, queries: Sequence[str], targets: Sequence[str
             scores[rows] = [result.score for result in found]
     except ImportError:
         aligner = _aligner()
-        scores[:] = [aligner.score(queries[q], targets[t]) for q, t in pairs.tolist()]
+        scores[:] = [aligner.score(queries[int(q)], targets[int(t)]) for q, t in pairs]
     return scores
 
 
@@ -72,7 +72,7 @@ def best_alignments(pairs: np.ndarray, queries: Sequence[str], targets: Sequence
             aligned += [_told(*pair, result) for pair, result in zip(pairs[rows].tolist(), found, strict=True)]
     except ImportError:
         aligner = _aligner()
-        aligned = [_aligned(aligner, q, t, queries[q], targets[t]) for q, t in pairs.tolist()]
+        aligned = [_aligned(aligner, q, t, queries[int(q)], targets[int(t)]) for q, t in pairs.tolist()]
     return aligned
 
 
@@ -100,7 +100,7 @@ def _above_chance(proposed: Iterable[np.ndarray], queries: Sequence[str], target
 
 
 def _by_opal(
-    pairs: np.ndarray, queries: Sequence[str], targets: Sequence[str], mode: str
+    pairs: np.ndarray, queries: Sequence[str], targets: Sequence[str], mode: Literal["score", "full"]
 ) -> Iterator[tuple[np.ndarray, list[Any]]]:
     """Rows of `pairs` with the same query, and what PyOpal found for each."""
     from pyopal import Aligner, Database
@@ -109,7 +109,7 @@ def _by_opal(
     order = np.argsort(pairs[:, 0], kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(pairs[order, 0])) + 1) if len(pairs) else ():
         chosen = database.extract(pairs[rows, 1].tolist())
-        found = aligner.align(queries[pairs[rows[0], 0]], chosen, mode=mode, algorithm="sw")
+        found = aligner.align(queries[int(pairs[rows[0], 0])], chosen, mode=mode, algorithm="sw")
         yield rows, sorted(found, key=lambda result: result.target_index)
 
 
