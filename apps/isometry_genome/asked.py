@@ -33,8 +33,8 @@ class SourceSettings(Settings):
     """Bases of a window at a curriculum's lowest levels."""
     distance: PositiveInt = 50_000
     """simulated: bases from the promoter to its enhancer."""
-    spread: float = Field(default=0.5, gt=0, le=1)
-    """simulated: training distances are drawn from this share of the distance up to all of it."""
+    spread: float = Field(default=0.125, gt=0, le=1)
+    """simulated: training distances are drawn, evenly by their logarithms, from this share of the distance up."""
     promoters: Literal["ecoli_s70", "ath_nontata", "mouse_tata"] = "ecoli_s70"
     """promoters: the set."""
     with_annotation: bool = True

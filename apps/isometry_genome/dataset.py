@@ -209,7 +209,7 @@ class GrammarDataset:
     Args:
         seed: of the windows that are evaluated; other data sets need another one.
         distance: bases from the promoter to the enhancer. At a level of a curriculum, that share of it.
-        spread: in training, distances are drawn from this share of the distance up to all of it.
+        spread: in training, logarithms of distances are drawn evenly from this share of the distance up.
         shortest: bases, the least distance at any level.
     """
 
@@ -235,7 +235,8 @@ class GrammarDataset:
 
     def draw(self, _index: int, rng: np.random.Generator, level: float = 1.0) -> Window:
         longest = max(round(level * self.distance), self.shortest)
-        distance = int(rng.integers(max(round(self.spread * longest), self.shortest), longest + 1))
+        least = max(self.spread * longest, self.shortest)
+        distance = round(least * (longest / least) ** rng.random())
         return self._drawn(rng, distance, longest)
 
     def _drawn(self, rng: np.random.Generator, distance: int, longest: int) -> Window:

@@ -46,7 +46,8 @@ def of_files(settings: SourceSettings, wanted: Wanted, _seed: int) -> Found:
     genome = open_genome(settings.genome)
     classes, candidates = _candidates(settings, genome)
     length = settings.length or max(place.end - place.start for place in candidates)
-    kept = kept_of(candidates, genome, length, settings.most_unknown, needs_label="classes" in wanted.heads)
+    whole = settings.labels is not None
+    kept = kept_of(candidates, genome, length, settings.most_unknown, "classes" in wanted.heads, are_whole=whole)
     parts = _split(settings, genome, kept.places)
     notes = [kept.note(str(settings.genome)), *_homology(settings, genome, parts)]
     signal = (
@@ -130,18 +131,30 @@ def read_labels(file: Path) -> dict[str, str]:
 
 
 def kept_of(
-    candidates: Iterable[Place], genome: Genome, length: int, most_unknown: float, *, needs_label: bool
+    candidates: Iterable[Place],
+    genome: Genome,
+    length: int,
+    most_unknown: float,
+    needs_label: bool,
+    *,
+    are_whole: bool = False,
 ) -> Kept:
-    """The windows that can be used; of the others, the first reason that holds."""
+    """The windows that can be used; of the others, the first reason that holds.
+
+    Args:
+        are_whole: whole sequences, which must not have the same letters; others must not lie at the same place.
+    """
     kept: list[Place] = []
     left_out: Counter[str] = Counter()
-    seen: set[tuple[str, int, int, bool]] = set()
+    seen: set[object] = set()
+    again = "the same sequence again" if are_whole else "the same window again"
     for place in candidates:
-        key = (place.chrom, place.start, place.end, place.is_minus)
+        at = (place.chrom, place.start, place.end)
+        key = genome.fetch(*at).tobytes().upper() if are_whole else (*at, place.is_minus)
         if needs_label and place.label < 0:
             left_out["no class"] += 1
         elif key in seen:
-            left_out["the same window again"] += 1
+            left_out[again] += 1
         elif unknown_share(genome, place, length) > most_unknown:
             left_out[f"more than {most_unknown:.0%} unknown"] += 1
         else:

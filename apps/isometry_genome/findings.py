@@ -2,29 +2,201 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from isometry.app import Data, Findings
 
-from isometry_genome.dataset import GrammarDataset
+from isometry_genome.baselines import (
+    Markov,
+    by_position,
+    linear_regression,
+    logistic_regression,
+    skew,
+    word_counts,
+)
+from isometry_genome.dataset import Window, WindowDataset, collate
+from isometry_genome.genes import Gene, found_genes, genes_of, long_orfs
 from isometry_genome.grammar import RULES, accuracy_of
+from isometry_genome.objective import LossSettings, measure
 from isometry_genome.predict import of_dataset
+from isometry_genome.scores import class_scores, gene_scores
 
 Table = list[dict[str, Any]]
+
+SKEWS = (1_000, 5_000, 10_000, 20_000, 50_000, 100_000)  # bases
+ORDERS = (1, 3, 6, 10)
+N_READ = 500
+"""Windows, evenly spaced, by which languages are compared."""
 
 
 def findings(model: Any, settings: Any, data: Data) -> Findings:
     """Tables of a trained model; the test set is used only if there is one."""
-    tables: dict[str, Table] = {}
-    if isinstance(data.test, GrammarDataset) and "classes" in settings.model.heads:
-        tables["Test set beside rules"] = beside_rules(model, data.test)
-    return Findings(tables)
+    heads, source = settings.model.heads, settings.data.source
+    makes: dict[str, Callable[[Any, Data], Table]] = {}
+    if source in ("simulated", "strand", "promoters") and "classes" in heads:
+        makes["Test set beside what is simpler"] = _BESIDE[source]
+    if source == "timing" and "profile" in heads:
+        makes["Test set by chromosome"] = by_chromosome
+    if source == "genes" and "segments" in heads:
+        makes["Genes of the test genome, both ends exact"] = beside_reading_frames
+    if "language" in heads and not settings.model.is_causal:
+        makes["Bits per hidden base of the test set"] = beside_markov
+    if data.test is None:
+        return Findings()
+    return Findings({name: make(model, data) for name, make in makes.items()})
 
 
-def beside_rules(model: Any, windows: GrammarDataset) -> Table:
+# Classes
+
+
+def beside_rules(model: Any, data: Data) -> Table:
     """Accuracy of the model, and of every rule by computation."""
-    found = np.array([own.classes for own in of_dataset(model, windows)])
-    labels = np.array([int(windows[i].label) for i in range(len(windows))])
+    logits, labels = _classes(model, data.test)
     rows: Table = [{"what": f"rule: {name}", "accuracy": accuracy_of(rule)} for name, rule in RULES.items()]
-    return [*rows, {"what": "model", "accuracy": float((found.argmax(1) == labels).mean())}]
+    return [*rows, {"what": "model", "accuracy": class_scores(logits, labels)["accuracy"]}]
+
+
+def beside_skew(model: Any, data: Data) -> Table:
+    """Ranking by the GC skew of ever longer stretches about the centre."""
+    logits, labels = _classes(model, data.test)
+    windows = data.test
+    assert isinstance(windows, WindowDataset)
+    rows: Table = []
+    for width in SKEWS:
+        if width <= windows.reading.length:
+            values = np.array([skew(windows[i].codes, width) for i in range(len(windows))])
+            rows.append({"what": f"GC skew of {width:,} bases", **_ranking(values, labels)})
+    return [*rows, {"what": "model", **_chosen(class_scores(logits, labels))}]
+
+
+def beside_words(model: Any, data: Data) -> Table:
+    """Logistic regression on counts of words of 1 to 4 bases."""
+    logits, labels = _classes(model, data.test)
+    train = data.train
+    assert isinstance(train, WindowDataset)
+    assert isinstance(data.test, WindowDataset)
+    features, asked = (word_counts(part[i].codes for i in range(len(part))) for part in (train, data.test))
+    values = logistic_regression(features, np.array([place.label for place in train.places]), asked)
+    rows: Table = [{"what": "words of 1 to 4 bases, logistic regression", **_ranking(values, labels)}]
+    return [*rows, {"what": "model", **_chosen(class_scores(logits, labels))}]
+
+
+def _classes(model: Any, windows: Any) -> tuple[np.ndarray, np.ndarray]:
+    """[n, n_classes] log-probabilities and [n] labels."""
+    found = np.array([own.classes for own in of_dataset(model, windows)])
+    return np.log(found.clip(1e-300)), np.array([int(windows[i].label) for i in range(len(windows))])
+
+
+def _ranking(values: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    return _chosen(class_scores(np.stack([-values, values], 1), labels))
+
+
+def _chosen(scores: dict[str, float]) -> dict[str, float]:
+    return {name: scores[name] for name in ("auroc", "auprc", "mcc") if name in scores}
+
+
+_BESIDE: dict[str, Callable[[Any, Data], Table]] = {
+    "simulated": beside_rules,
+    "strand": beside_skew,
+    "promoters": beside_words,
+}
+
+
+# Profiles
+
+
+def by_chromosome(model: Any, data: Data) -> Table:
+    """Correlation along each held-out chromosome, of the model and of its distances to centromere and ends."""
+    said, truth = _along(data.test, [own.profile for own in of_dataset(model, data.test)])
+    _, learnt = _along(data.train, None)
+    at = {name: _features(data.train, name, places) for name, (places, _) in learnt.items()}
+    x, y = (np.concatenate(parts) for parts in ([at[n] for n in at], [learnt[n][1] for n in at]))
+    rows: Table = []
+    for name, (places, values) in truth.items():
+        position = linear_regression(x, y, _features(data.test, name, places))
+        rows.append(
+            {
+                "chromosome": name,
+                "bins": len(values),
+                "r": float(np.corrcoef(said[name], values)[0, 1]),
+                "r of position": float(np.corrcoef(position, values)[0, 1]),
+            }
+        )
+    means = {key: float(np.mean([row[key] for row in rows])) for key in ("r", "r of position")}
+    return [*rows, {"chromosome": "mean", "bins": sum(row["bins"] for row in rows), **means}]
+
+
+def _along(windows: Any, said: list[Any] | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """By chromosome: what is said of the first track where it is known, and places with their true values."""
+    parts: dict[str, list[np.ndarray]] = {}
+    for number, place in enumerate(windows.places):
+        profile, size = windows[number].profile[:, 0].numpy(), windows.reading.resolution
+        start = (place.start + place.end) // 2 - windows.reading.length // 2
+        own = profile if said is None else said[number][:, 0]
+        rows = np.stack([start + (np.arange(len(profile)) + 0.5) * size, profile, own])
+        parts.setdefault(place.chrom, []).append(rows[:, ~np.isnan(profile)])
+    joined = {chrom: np.concatenate(own, 1) for chrom, own in parts.items()}
+    return {c: own[2] for c, own in joined.items()}, {c: (own[0], own[1]) for c, own in joined.items()}
+
+
+def _features(windows: Any, chrom: str, places: np.ndarray) -> np.ndarray:
+    return by_position(windows.sequences.lengths, centromeres(), chrom, places)
+
+
+def centromeres() -> dict[str, float]:
+    """Of yeast, the middle of each."""
+    from isometry_data.genome_sets import yeast_features
+
+    at = [feature.interval for feature in yeast_features() if feature.kind == "centromere"]
+    return {interval.chrom: (interval.start + interval.end) / 2 for interval in at}
+
+
+# Genes
+
+
+def beside_reading_frames(model: Any, data: Data) -> Table:
+    """Of the whole held-out genome, windows side by side."""
+    windows = data.test
+    assert isinstance(windows, WindowDataset)
+    assert windows.segments is not None
+    (chrom,) = {place.chrom for place in windows.places}
+    n = windows.sequences.lengths[chrom]
+    letters = windows.sequences.fetch(chrom, 0, n) & 0xDF  # upper case
+    probabilities = np.concatenate([np.float32(own.segments) for own in of_dataset(model, windows)])[:n]
+    true = genes_of(windows.segments[chrom][: len(probabilities)])
+    found: dict[str, set[Gene]] = {
+        "longest reading frames of 300 bases or more": long_orfs(letters),
+        "model": found_genes(probabilities, letters[: len(probabilities)]),
+    }
+    return [
+        {"what": what, "genes": len(own), **gene_scores(len(own & true), len(true), len(own))}
+        for what, own in found.items()
+    ]
+
+
+# Language
+
+
+def beside_markov(model: Any, data: Data) -> Table:
+    """Of the same hidden bases; a Markov model knows those before them alone."""
+    assert data.test is not None
+    train, test = ([part[i * len(part) // N_READ] for i in range(N_READ)] for part in (data.train, data.test))
+    rows: Table = []
+    for order in ORDERS:
+        bits = Markov(order).learn(window.codes for window in train)
+        asked = [window.hidden for window in test]
+        rows.append({"what": f"Markov model of order {order}", "bits": bits.bits([w.codes for w in test], asked)})
+    return [*rows, {"what": "model", "bits": language_bits(model, test)}]
+
+
+def language_bits(model: Any, windows: list[Window]) -> float:
+    """Mean bits of the hidden bases."""
+    total, n = 0.0, 0.0
+    for window in windows:
+        with torch.no_grad():
+            row = measure(model, collate([window]), LossSettings())["language"][0].tolist()
+        total, n = total + row[0], n + row[1]
+    return total / n

@@ -106,13 +106,13 @@ def _of_profile(said: Tensor, batch: Window, settings: LossSettings, net: Genome
 
 
 def _gaussian(said: Tensor, truth: Tensor, net: GenomeModel) -> Tensor:
-    return ((said - truth) / net.track_scales).square()
+    return ((said - truth) / _of_tracks(net.settings.track_scales, truth)).square()
 
 
 def _poisson(rate: Tensor, truth: Tensor, net: GenomeModel) -> Tensor:
-    """Half the deviance (-log likelihood, less that of the best rate) per count of a mean bin: tracks count alike."""
+    """Half the deviance (-log likelihood, less that of the best rate) in units of the track: tracks count alike."""
     each = rate - truth + torch.xlogy(truth, truth) - truth * rate.clamp(min=LEAST_RATE).log()
-    return each / net.track_means
+    return each / _of_tracks(net.settings.track_means, truth)
 
 
 def _negative_binomial(mean: Tensor, truth: Tensor, net: GenomeModel) -> Tensor:
@@ -122,7 +122,7 @@ def _negative_binomial(mean: Tensor, truth: Tensor, net: GenomeModel) -> Tensor:
     shape = 1 / a
     of_shape = torch.lgamma(shape) - torch.lgamma(truth + shape)
     each = of_shape + (truth + shape) * torch.log1p(a * mean) - truth * (a * mean).log()
-    return each / net.track_means
+    return each / _of_tracks(net.settings.track_means, truth)
 
 
 _DEVIANCES: dict[str, Callable[[Tensor, Tensor, GenomeModel], Tensor]] = {
@@ -131,6 +131,10 @@ _DEVIANCES: dict[str, Callable[[Tensor, Tensor, GenomeModel], Tensor]] = {
     "negative_binomial": _negative_binomial,
 }
 LEAST_RATE = 1e-8
+
+
+def _of_tracks(values: tuple[float, ...], like: Tensor) -> Tensor:
+    return like.new_tensor(values or (1.0,))
 
 
 def _of_segments(logits: Tensor, batch: Window, settings: LossSettings, _net: GenomeModel) -> Tensor:

@@ -12,7 +12,7 @@ from isometry_genome.files import of_files
 from isometry_genome.grammar import length_for
 from isometry_genome.public import gene_structure, promoters, strand, timing
 
-SIMULATED = (1024, 200, 400)
+SIMULATED = (480, 100, 300)
 """Windows of an epoch, of validation and of test."""
 
 

@@ -13,6 +13,7 @@ from isometry.curriculum import CurriculumSettings
 from isometry.fit import FitSettings
 from isometry.optim import OptimSettings
 from isometry.run_settings import RunSettings
+from isometry.schedule import ScheduleSettings
 from pydantic import PositiveInt
 
 from isometry_genome.asked import SourceSettings, Wanted
@@ -75,6 +76,10 @@ def learn(settings: GenomeSettings, data: Data) -> GenomeSettings:
     loss: dict[str, Any] = {"n_targets": facts.n_targets}
     if "profile" in heads:
         means, scales = _scales(np.concatenate([window.profile.numpy() for window in looked_at]))
+        if (
+            settings.model.profile_loss != "gaussian"
+        ):  # the unit of counts: of sparse ones that of a peak, not of all bins
+            means = tuple(max(pair) for pair in zip(means, scales, strict=True))
         model |= {"track_means": means, "track_scales": scales}
     if "classes" in heads:
         labels = _labels(train)
@@ -117,14 +122,15 @@ def read(settings: GenomeSettings, files: Sequence[Path]) -> WindowDataset:
 
 
 OPTIM = OptimSettings(rate=2e-3, clip=1.0)
+QUICK = OptimSettings(name="muon", rate=4e-3, clip=1.0, schedule=ScheduleSettings(name="wsd", decay=0.3))
 
-NEARER_FIRST = CurriculumSettings(levels=(0.02, 0.1, 0.4, 1.0), begins=(0.0, 0.4, 0.6, 0.8))
+NEARER_FIRST = CurriculumSettings(levels=(0.01, 0.08, 1.0), begins=(0.0, 0.66, 0.93))
 SHORTER_FIRST = CurriculumSettings(levels=(0.125, 0.5, 1.0), begins=(0.0, 0.4, 0.8))
 
 SMALL = ModelSettings(
     heads=("classes", "profile"),
     width=64,
-    stem=16,
+    stem=32,
     n_layers=2,
     n_heads=4,
     expansion=2,
@@ -138,16 +144,17 @@ REAL = SMALL.changed(width=128, stem=32, n_layers=4, dropout=0.1)
 
 PRESETS = {
     "tiny": GenomeSettings(
-        data=SourceSettings(distance=1_000, n_train=512),
+        data=SourceSettings(distance=500),
         model=SMALL,
-        optim=OPTIM,
-        fit=FitSettings(epochs=8, batch_size=16, average=0.98),
+        loss=LossSettings(profile=8.0),
+        optim=QUICK,
+        fit=FitSettings(epochs=15, batch_size=16, average=0.95, evaluate_every=3),
     ),
     "longrange": GenomeSettings(
-        data=SourceSettings(distance=50_000, n_train=512),
+        data=SourceSettings(distance=50_000),
         model=SMALL,
-        optim=OPTIM,
-        fit=FitSettings(epochs=20, batch_size=16, average=0.98, curriculum=NEARER_FIRST),
+        optim=QUICK,
+        fit=FitSettings(epochs=15, batch_size=16, average=0.95, evaluate_every=15, curriculum=NEARER_FIRST),
     ),
     "replichore": GenomeSettings(
         data=SourceSettings(source="strand"),
@@ -180,7 +187,7 @@ PRESETS = {
         fit=FitSettings(epochs=10, batch_size=8, average=0.99),
     ),
 }
-"""tiny and longrange: simulated, an enhancer at 1 and at 50 kb; replichore: leading or lagging strand of E. coli;
+"""tiny and longrange: simulated, an enhancer at 0.5 and at 50 kb; replichore: leading or lagging strand of E. coli;
 timing: replication of yeast; genes: of E. coli; promoters: five folds; language: hidden bases of yeast, and then what a
 run of another preset with the same bins and strands begins with (--start)."""
 

@@ -1,0 +1,293 @@
+"""Where windows come from: splits, folds, what is left out and counted, and what is refused with one clear line."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from isometry.app import load_app
+from isometry_genome.folds import chromosome_folds, chromosome_split, fold_of, thirds
+
+APP = load_app("genome")
+TINY = APP.presets["tiny"]
+RNG = np.random.default_rng(0)
+REAL = os.environ.get("ISOMETRY_DATA")
+needs_data = pytest.mark.skipif(
+    REAL is None or not (Path(REAL) / "genome").is_dir(), reason="ISOMETRY_DATA names no folder with genome sets"
+)
+
+
+def letters(n, seed):
+    return "".join(np.random.default_rng(seed).choice(list("ACGT"), n))
+
+
+@pytest.fixture
+def genome(tmp_path):
+    """Six sequences of 400 to 900 bases."""
+    path = tmp_path / "genome.fa"
+    path.write_text("".join(f">s{i}\n{letters(400 + 100 * i, i)}\n" for i in range(6)))
+    return path
+
+
+@pytest.fixture
+def bed(tmp_path):
+    path = tmp_path / "windows.bed"
+    rows = [f"s{i}\t{at}\t{at + 64}\t{'on' if at % 128 else 'off'}" for i in range(6) for at in range(0, 320, 64)]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def of_files(heads=("classes",), **changes):
+    model = {"heads": heads, "bin": 16, "resolution": 16}
+    return TINY.changed(model=model, data={"source": "files", "n_train": None, **changes})
+
+
+# Rules
+
+
+def test_folds_are_stratified_and_know_no_order():
+    sequences = [letters(30, seed) for seed in range(200)]
+    labels = (np.arange(200) % 4 == 0).astype(int)
+    folds = fold_of(sequences, labels)
+    for label in (0, 1):
+        counts = np.bincount(folds[labels == label], minlength=5)
+        assert counts.max() - counts.min() <= 1
+    order = RNG.permutation(200)
+    np.testing.assert_array_equal(fold_of([sequences[i] for i in order], labels[order]), folds[order])
+
+
+def test_every_sequence_is_tested_once_and_never_in_two_parts():
+    sequences, labels = [letters(30, seed) for seed in range(100)], np.arange(100) % 2
+    tested = np.zeros(100, dtype=int)
+    for fold in range(5):
+        parts = thirds(sequences, labels, fold)
+        assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(100))
+        tested[parts["test"]] += 1
+    assert tested.tolist() == [1] * 100
+    with pytest.raises(ValueError, match=r"data.fold is 5; expected 0 to 4"):
+        thirds(sequences, labels, 5)
+
+
+def test_chromosome_folds_hold_each_sequence_once_and_are_of_similar_size():
+    lengths = {f"c{i}": 200 + 100 * i for i in range(16)}
+    folds = chromosome_folds(lengths)
+    assert sorted(name for fold in folds for name in fold) == sorted(lengths)
+    sizes = [sum(lengths[name] for name in fold) for fold in folds]
+    assert max(sizes) < 1.2 * min(sizes)
+
+
+def test_whole_sequences_are_held_out():
+    lengths = {f"c{i}": 100 + i for i in range(12)}
+    split = chromosome_split(lengths)
+    assert sorted(name for part in split.values() for name in part) == sorted(lengths)
+    assert all(split.values())
+    assert chromosome_split(lengths, ["c1"], ["c2"])["train"] == [f"c{i}" for i in range(12) if i not in (1, 2)]
+    assert chromosome_split(lengths, ["c1"])["test"] == []
+
+
+@pytest.mark.parametrize(
+    ("valid", "test", "said"),
+    [
+        (["c9"], [], "names 'c9'; the genome has c0, c1"),
+        (["c1"], ["c1"], "c1 would validate and test"),
+        (["c0", "c1"], [], "cannot be split by whole sequences"),
+    ],
+)
+def test_a_split_that_cannot_be_is_refused(valid, test, said):
+    with pytest.raises(ValueError, match=said):
+        chromosome_split({"c0": 10, "c1": 20}, valid, test)
+
+
+# Simulated
+
+
+def test_simulated_windows_differ_between_splits_and_seeds():
+    data = APP.data(TINY)
+    texts = [{bytes(part[i].codes.numpy()) for i in range(20)} for part in (data.train, data.valid, data.test)]
+    assert not texts[0] & texts[1] | texts[1] & texts[2]
+    other = APP.data(TINY.changed(seed=1))
+    assert not texts[2] & {bytes(part[i].codes.numpy()) for part in (other.train, other.test) for i in range(20)}
+
+
+def test_a_head_without_labels_is_refused():
+    with pytest.raises(ValueError, match="the source simulated have no labels for the head segments"):
+        APP.data(TINY.changed(model={"heads": ("segments",)}))
+    with pytest.raises(ValueError, match=r"data.length is 5000; simulated windows have the length"):
+        APP.data(TINY.changed(data={"length": 5000}))
+
+
+# Files
+
+
+def test_intervals_become_windows_with_classes(genome, bed):
+    settings = of_files(genome=genome, intervals=bed)
+    data = APP.data(settings)
+    parts = (data.train, data.valid, data.test)
+    held = [{place.chrom for place in part.places} for part in parts]
+    assert not held[0] & held[1] | held[0] & held[2] | held[1] & held[2]
+    assert sum(len(part) for part in parts) == 30
+    assert any("30 windows, 30 used" in note for note in data.notes)
+    learnt = APP.learn(settings, data)
+    assert learnt.data.class_names == ("off", "on")
+    assert learnt.data.length == 64
+    assert APP.learn(learnt, data) == learnt
+    assert sorted(data.checksums) == ["genome.fa", "windows.bed"]
+
+
+def test_what_is_left_out_is_counted(tmp_path, bed, genome):
+    text = bed.read_text()
+    bed.write_text(text + "s0\t0\t64\toff\ns1\t5\t69\t.\n")
+    genome.write_text(genome.read_text().replace(">s2\n", ">s2\n" + "N" * 60).replace(">s6", ">s6"))
+    data = APP.data(of_files(genome=genome, intervals=bed))
+    (note,) = [note for note in data.notes if "windows," in note and "used" in note]
+    assert note.endswith(
+        "32 windows, 29 used; 1 left out: more than 50% unknown; 1 left out: the same window again; "
+        "1 left out: no class"
+    )
+
+
+def test_near_copies_in_training_are_refused(tmp_path, bed):
+    path, same = tmp_path / "copies.fa", letters(900, 0)
+    path.write_text("".join(f">s{i}\n{same}\n" for i in range(6)))
+    with pytest.raises(ValueError, match=r"100.0% of the held-out bases have a near copy in training"):
+        APP.data(of_files(genome=path, intervals=bed))
+    data = APP.data(of_files(genome=path, intervals=bed, most_shared=None))
+    assert any("were not compared" in note for note in data.notes)
+
+
+def test_classes_of_whole_sequences(tmp_path):
+    fasta, table = tmp_path / "short.fa", tmp_path / "classes.csv"
+    fasta.write_text("".join(f">p{i}\n{letters(50, i)}\n" for i in range(60)))
+    table.write_text("name,class\n" + "".join(f"p{i},{'yes' if i % 3 else 'no'}\n" for i in range(60)))
+    data = APP.data(of_files(genome=fasta, labels=table))
+    assert [len(part) for part in (data.train, data.valid, data.test)] == [42, 6, 12]
+    fasta.write_text(fasta.read_text() + f">p60\n{letters(50, 0).lower()}\n")
+    table.write_text(table.read_text() + "p60,no\n")
+    again = APP.data(of_files(genome=fasta, labels=table))
+    assert any("61 windows, 60 used; 1 left out: the same sequence again" in note for note in again.notes)
+    table.write_text("name,class\np0,yes\np0,no\n")
+    with pytest.raises(ValueError, match=r"classes.csv, line 3: p0 has a class already"):
+        APP.data(of_files(genome=fasta, labels=table))
+
+
+def test_tracks_are_read_in_bins(tmp_path, genome):
+    track = tmp_path / "signal.bedgraph"
+    track.write_text("".join(f"s{i}\t{at}\t{at + 8}\t{at % 7}\n" for i in range(6) for at in range(0, 400, 8)))
+    settings = of_files(("profile",), genome=genome, tracks=(track,), length=64)
+    data = APP.data(settings)
+    learnt = APP.learn(settings, data)
+    assert learnt.data.track_names == ("signal",)
+    assert learnt.model.n_tracks == 1
+    place, window = data.train.places[0], data.train[0]
+    assert float(window.profile[0, 0]) == pytest.approx((place.start % 7 + (place.start + 8) % 7) / 2)
+
+
+def test_annotation_becomes_gene_structure(tmp_path, genome):
+    gff = tmp_path / "genes.gff3"
+    rows = [f"s{i}\tme\tCDS\t11\t130\t.\t{'+-'[i % 2]}\t0\tID=g{i}" for i in range(6)]
+    gff.write_text("##gff-version 3\n" + "\n".join(rows) + "\n")
+    data = APP.data(of_files(("segments",), genome=genome, annotation=gff, length=64))
+    window = data.train[[p.start for p in data.train.places].index(0)]
+    assert int(window.segments[9]) == 0
+    assert int(window.segments[10]) in (2, 6)
+    with pytest.raises(ValueError, match="no feature of the kinds exon"):
+        APP.data(of_files(("segments",), genome=genome, annotation=gff, length=64, kinds=("exon",)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "the head classes learns from data.intervals"),
+        ({"genome": None}, "data.genome names none"),
+    ],
+)
+def test_files_that_are_missing_are_named(genome, changes, said):
+    with pytest.raises(ValueError, match=said):
+        APP.data(of_files(**{"genome": genome, **changes}))
+
+
+def test_files_to_predict_on(genome, bed):
+    settings = APP.learn(s := of_files(genome=genome, intervals=bed), APP.data(s))
+    windows = APP.read(settings, [genome, bed])
+    assert len(windows) == 30
+    assert sorted({int(windows[i].label) for i in range(30)}) == [0, 1]
+    whole = APP.read(settings, [genome])
+    assert len(whole) == sum(-(-(400 + 100 * i) // 64) for i in range(6))
+    with pytest.raises(ValueError, match="2 files of sequences; give one FASTA"):
+        APP.read(settings, [genome, genome])
+    with pytest.raises(ValueError, match=r"notes.txt: ending .txt; expected one of"):
+        APP.read(settings, [genome, Path("notes.txt")])
+
+
+def test_predictions_name_their_windows(genome, bed):
+    settings = APP.learn(s := of_files(genome=genome, intervals=bed), APP.data(s))
+    rows = APP.predict(APP.model(settings), settings, APP.read(settings, [genome, bed]), None)
+    assert len(rows) == 30
+    assert rows[1] | {"p_on": 0, "p_off": 0, "class": ""} == {
+        "record": 2, "chrom": "s0", "start": 64, "end": 128, "strand": "+", "class": "", "p_off": 0, "p_on": 0,
+    }  # fmt: skip
+    assert all(row["p_on"] + row["p_off"] == pytest.approx(1, abs=1e-6) for row in rows)
+
+
+# Public sets
+
+
+@needs_data
+def test_no_window_of_a_held_out_genome_is_trained_on():
+    data = APP.data(APP.presets["replichore"])
+    names = [{place.chrom for place in part.places} for part in (data.train, data.test)]
+    assert not names[0] & names[1]
+    assert len(names[1]) == 1
+    both = [int(data.test[i].label) for i in (0, 1)]
+    assert sorted(both) == [0, 1]  # the two strands of one place
+
+
+@needs_data
+@pytest.mark.parametrize("preset", ["replichore", "genes"])
+def test_validation_shares_no_base_with_training(preset):
+    data = APP.data(APP.presets[preset])
+    reading = data.train.reading
+    reach = reading.length + reading.shift
+    for chrom in {place.chrom for place in data.train.places}:
+        n = data.train.sequences.lengths[chrom]
+        centres = [
+            np.array([(p.start + p.end) // 2 for p in part.places if p.chrom == chrom])
+            for part in (data.train, data.valid)
+        ]
+        apart = np.abs(centres[0][:, None] - centres[1][None])
+        assert np.minimum(apart, n - apart).min() >= reach
+
+
+@needs_data
+def test_timing_is_held_out_by_whole_chromosomes():
+    tested = []
+    for fold in range(4):
+        data = APP.data(APP.presets["timing"].changed(data={"fold": fold}))
+        names = [{place.chrom for place in part.places} for part in (data.train, data.valid, data.test)]
+        assert not names[0] & names[1] | names[0] & names[2] | names[1] & names[2]
+        tested += sorted(names[2])
+    assert len(tested) == len(set(tested)) == 16
+
+
+@needs_data
+def test_helping_tracks_swap_strands_and_only_timing_is_scored():
+    settings = APP.presets["timing"]
+    learnt = APP.learn(settings, APP.data(settings))
+    names = learnt.data.track_names
+    assert names[0] == "sort_W303_S"
+    assert learnt.loss.n_targets == 1
+    assert [names[i] for i in learnt.model.swap_tracks] == [
+        {"gene+": "gene-", "gene-": "gene+"}.get(name, name) for name in names
+    ]
+
+
+@needs_data
+@pytest.mark.parametrize("preset", ["replichore", "timing", "genes", "promoters", "language"])
+def test_a_preset_makes_a_loss_from_its_data(preset):
+    settings = APP.presets[preset]
+    settings = settings.changed(data={"length": None if preset == "promoters" else 8192})
+    data = APP.data(settings)
+    settings = APP.learn(settings, data)
+    loss = APP.objective(settings).loss(APP.model(settings), APP.collate([data.train[0], data.train[1]]))
+    assert bool(torch.isfinite(loss.each).all())
