@@ -124,9 +124,15 @@ def _axes(figure: Figure, bottom: float, width: float, height: float, left: floa
 def _head(figure: Figure, page: Page, height: float) -> None:
     x, top = LEFT / figure.get_size_inches()[0], 1 - 0.3 / height
     name = page.record.name
-    name = name if len(name) <= 90 else f"{name[:89]}…"
+    name = name if len(name) <= 75 else f"{name[:74]}…"
     figure.text(x, top, name, fontsize=11, fontweight="bold", color=INK, parse_math=False)
     figure.text(x, top - 0.2 / height, _summary(page), fontsize=8.5, color=FAINT)
+    if page.said.three is not None:
+        end = (LEFT + WIDTH) / figure.get_size_inches()[0]
+        for word, state, place in (("coil", "C", 0.0), ("strand", "E", 0.032), ("helix", "H", 0.077)):
+            box = {"boxstyle": "square,pad=0.25", "facecolor": COLOURS[state], "linewidth": 0}
+            colour = INK if state == "C" else PAPER
+            figure.text(end - place, top, word, fontsize=7.5, color=colour, ha="right", bbox=box)
 
 
 def _summary(page: Page) -> str:
@@ -214,7 +220,7 @@ def _draw_confidence(axes: Axes, page: Page, part: slice, top: float) -> None:
     bottom, height = top + HEIGHTS["confidence"] * 0.92, HEIGHTS["confidence"] * 0.84
     for state, share in (("C", helix + strand + coil), ("E", helix + strand), ("H", helix)):
         _fill(axes, share, bottom, height, COLOURS[state])
-    _name(axes, "H, E, coil", bottom, height)
+    _name(axes, "probability", bottom, height)
 
 
 def _draw_accessibility(axes: Axes, page: Page, part: slice, top: float) -> None:

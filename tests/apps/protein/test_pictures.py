@@ -1,6 +1,7 @@
 """Pictures of proteins: a page for each, every residue drawn once, contacts as they are, any length and any name."""
 
 import re
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,6 +15,8 @@ from isometry_protein.contacts import contact_map
 from isometry_protein.letters import letters_of
 from isometry_protein.pictures import LETTERS_A_ROW, MOST_ROWS, Page, as_pictures, picture, residues_a_row
 from isometry_protein.predict import contacts, predictions
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import to_hex
 
 APP = load_app("protein")
 RESIDUE_HEADS = ("ss", "rsa", "disorder", "contacts")
@@ -105,17 +108,13 @@ def test_every_residue_is_drawn_once_as_its_state(make_page, n):
     (axes,) = picture(page).axes
     width = {"#0072b2": 0.0, "#d55e00": 0.0, "#c3cad1": 0.0}
     for collection in axes.collections:
-        name = type(collection).__name__
-        if name in ("LineCollection", "PolyCollection") and collection.get_zorder() == 0:
-            colours = collection.get_color() if name == "LineCollection" else collection.get_facecolor()
-            paths = [path.vertices for path in collection.get_paths()]
-            width[hexes(colours)] += sum(float(np.ptp(path[:, 0])) for path in paths)
+        if type(collection) in (LineCollection, PolyCollection) and collection.get_zorder() == 0:
+            is_line = isinstance(collection, LineCollection)
+            colours: Any = collection.get_edgecolor() if is_line else collection.get_facecolor()
+            for path in collection.get_paths():
+                width[to_hex(colours[0])] += float(np.ptp(np.asarray(path.vertices)[:, 0]))
     counted = [page.said.states.count(state) for state in "EHC"]
     assert list(width.values()) == pytest.approx(counted)
-
-
-def hexes(colours):
-    return "#" + "".join(f"{round(255 * part):02x}" for part in colours[0][:3])
 
 
 def test_letters_stand_under_their_numbers(make_page):
