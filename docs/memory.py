@@ -41,7 +41,7 @@ Found = dict[str, np.ndarray]
 """By net: lg of the share, [n_seeds, n_distances]."""
 
 
-def torchs(kind: type[nn.RNNBase]) -> Net:
+def torchs(kind: Callable[..., nn.Module]) -> Net:
     return lambda: kind(EMBEDDING, WIDTH, batch_first=True)
 
 

@@ -80,7 +80,8 @@ def picture(page: Page) -> Figure:
     below = 0.0 if page.contacts is None else BELOW + (MAP if page.contacts.most_apart is None else BAND)
     whole = HEAD + rows + below + FOOT
     with style():
-        figure = Figure(figsize=(LEFT + WIDTH + RIGHT, whole), layout="none")
+        figure = Figure(figsize=(LEFT + WIDTH + RIGHT, whole))
+        figure.set_layout_engine("none")
         _head(figure, page, whole)
         if tracks:
             _draw_rows(_axes(figure, FOOT + below, WIDTH, rows), page, per_row, tracks, height_of_row)
