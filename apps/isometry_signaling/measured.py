@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from isometry_signaling.columns import Columns, joined, matching, read_columns
 from isometry_signaling.dataset import CellTable, Names
+from isometry_signaling.readings import Readings, joined, matching, readings_of
 
 if TYPE_CHECKING:
     from isometry_signaling.sources import SourceSettings
@@ -33,10 +33,10 @@ class Measured(NamedTuple):
 def measured(settings: SourceSettings, seed: int) -> Measured:
     """Read the files of these settings; cells are set apart where no file is named."""
     first = settings.train[0]
-    ligands = matching(first, settings.outputs, "data.outputs")
-    genes = matching(first, settings.genes, "data.genes")
+    ligands = matching(first, settings.outputs)
+    genes = matching(first, settings.genes)
     train, valid, test = (
-        joined([read_columns(file, ligands, genes, settings.input, is_labelled=True) for file in files])
+        joined([readings_of(file, ligands, genes, settings.input, is_labelled=True) for file in files])
         if files
         else None
         for files in (settings.train, settings.valid, settings.test)
@@ -59,12 +59,12 @@ def measured(settings: SourceSettings, seed: int) -> Measured:
 
 def read_tables(files: Sequence[Path], names: Names, length: int, n_numbers: int) -> tuple[CellTable, tuple[str, ...]]:
     """A user's cells, and what was left out; environment and genes may be missing."""
-    parts = [read_columns(file, names.ligands, names.genes, names.environment, is_labelled=False) for file in files]
+    parts = [readings_of(file, names.ligands, names.genes, names.environment, is_labelled=False) for file in files]
     whole = joined(parts)
     return table_of(whole, names.labels, length, n_numbers), whole.notes
 
 
-def table_of(columns: Columns, labels: Sequence[str], length: int, n_numbers: int = 0) -> CellTable:
+def table_of(columns: Readings, labels: Sequence[str], length: int, n_numbers: int = 0) -> CellTable:
     """Cells as the network wants them; an environment that is not told, or is no label, is NaN."""
     known = {label: i for i, label in enumerate(labels)}
     place = np.array([known.get(name, -1) for name in columns.environment], dtype=int)
@@ -75,7 +75,7 @@ def table_of(columns: Columns, labels: Sequence[str], length: int, n_numbers: in
     return CellTable(ligand, environment, columns.genes, np.ones(len(place)), place)
 
 
-def _labels(train: Columns, file: Path, name: str) -> tuple[str, ...]:
+def _labels(train: Readings, file: Path, name: str) -> tuple[str, ...]:
     labels = sorted(set(train.environment), key=_by_number)
     if "" in labels:
         raise ValueError(f"{file}: a cell without a value of '{name}'; leave it out, or give it one")
@@ -96,7 +96,7 @@ def _by_number(text: str) -> tuple[float, str]:
         return float("inf"), text
 
 
-def _checked(table: CellTable, columns: Columns, names: Names) -> CellTable:
+def _checked(table: CellTable, columns: Readings, names: Names) -> CellTable:
     strange = np.flatnonzero(table.stratum < 0)
     if len(strange):
         found = columns.environment[strange[0]]

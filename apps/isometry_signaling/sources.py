@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -43,7 +44,7 @@ class SourceSettings(Settings):
     length: PositiveInt = 24
     """course: moments."""
     train: tuple[Path, ...] = ()
-    """files: CSV (.csv, .csv.gz), a row for each cell."""
+    """files: CSV, Parquet or AnnData, a row for each cell."""
     valid: tuple[Path, ...] = ()
     """files: if none, cells are set apart."""
     test: tuple[Path, ...] = ()
@@ -109,6 +110,14 @@ def cascade_of(settings: SourceSettings) -> Cascade:
     return Cascade(ligand_means=settings.doses, half_saturation=settings.half_saturation)
 
 
+@lru_cache(maxsize=4)
+def at_rest(cascade: Cascade) -> Array:
+    """The exact p(E, L, S, G) of cells that have been in their environment for ever; not to be written to."""
+    joint = joint_at_rest(cascade)
+    joint.setflags(write=False)
+    return joint
+
+
 def ligand_table(cascade: Cascade) -> Array:
     """[n_ligand, n_environments] the exact p(L, E), sum 1."""
     n = box_of(cascade).ligand
@@ -123,7 +132,7 @@ def _cascade(settings: SourceSettings, seed: int) -> tuple[CellTable, CellTable,
         joint = ligand_table(cascade)
         train, valid, test = (exact_cells(joint, 1 if i == 0 else n) for i, n in enumerate(sizes))
         return train, valid, test
-    joint = joint_at_rest(cascade)
+    joint = at_rest(cascade)
     train, valid, test = (drawn_cells(joint, cascade, n, 3 * seed + i) for i, n in enumerate(sizes))
     return train, valid, test
 

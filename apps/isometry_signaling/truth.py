@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from isometry.information.discrete_bottleneck import bottleneck_curve
 from isometry.information.gaussian_bottleneck import Point
-from isometry_data.cascade.exact import information, joint_at_rest
+from isometry_data.cascade.exact import information
+from isometry_data.cascade.reactions import Cascade
 
-from isometry_signaling.sources import SourceSettings, cascade_of, ligand_table, pair_of
+from isometry_signaling.sources import SourceSettings, at_rest, cascade_of, ligand_table, pair_of
 
 Array = np.ndarray
 
@@ -39,17 +41,17 @@ def truth_of(settings: SourceSettings) -> Truth | None:
     if settings.source == "files":
         return None
     if settings.source == "cascade":
-        return _of_cascade(settings)
+        return _of_cascade(cascade_of(settings))
     exact = pair_of(settings).exact
     betas = np.geomspace(exact.critical_betas[0], 1e6, 2000)
     enough = np.argmax(exact.curve(betas)[:, 1] >= NEARLY_ALL * exact.information)
     return Truth(exact.information, exact.relevance_at, float(betas[0]), float(betas[enough]))
 
 
-def _of_cascade(settings: SourceSettings) -> Truth:
-    cascade = cascade_of(settings)
+@lru_cache(maxsize=4)
+def _of_cascade(cascade: Cascade) -> Truth:
     curve = bottleneck_curve(ligand_table(cascade), np.geomspace(1.01, 300, N_BETAS), n_restarts=0, tolerance=1e-8)
-    joint = joint_at_rest(cascade)
+    joint = at_rest(cascade)
     stages = {name: Point(information(joint, "L", name), information(joint, "E", name)) for name in ("S", "G")}
     has_any = curve.relevance > 1e-3 * curve.information
     has_all = curve.relevance >= NEARLY_ALL * curve.information

@@ -67,7 +67,8 @@ def _run(options: argparse.Namespace, flags: list[str]) -> int:
     if options.json:
         print(as_json(_told(rows, truth)))
         return 0
-    print_rows(rows)
+    shown = ("beta", "rate_upper", "relevance_lower", "exact_relevance", "gap")
+    print_rows([{name: row[name] for name in shown if name in row} for row in rows])
     for line in [*_summary(rows, truth), *(f"written: {out}" for out in options.out)]:
         print(line)
     return 0

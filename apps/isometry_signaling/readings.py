@@ -1,0 +1,82 @@
+"""The columns of a table of measured cells that a network reads, cell by cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from isometry_data.columns import Columns, read_columns
+
+Array = np.ndarray
+
+N_SHOWN = 6  # columns that a message names
+
+
+class Readings(NamedTuple):
+    """Cells in the order of their files; those of which a ligand is missing are left out."""
+
+    ligands: Array  # [n, n_ligands]
+    genes: Array  # [n, n_genes]; NaN where missing
+    environment: list[str]  # "" where it is not told
+    notes: tuple[str, ...] = ()
+
+
+def readings_of(
+    file: Path, ligands: Sequence[str], genes: Sequence[str], environment: str, *, is_labelled: bool
+) -> Readings:
+    """The named columns of a file (CSV, Parquet, AnnData); genes may be missing, and so may be the environment.
+
+    Args:
+        is_labelled: whether there must be a column of the environment.
+    Raises:
+        ValueError: one line that names file, row and column of what cannot be used.
+    """
+    table = read_columns(file)
+    values = np.stack([table.numbers(name) for name in ligands], axis=1)
+    expression = np.full((table.n_rows, len(genes)), np.nan)
+    for place, name in enumerate(genes):
+        if name in table.columns:
+            expression[:, place] = table.numbers(name)
+    is_whole = np.isfinite(values).all(1)
+    if not is_whole.any():
+        raise ValueError(f"{file}: no cell has a number in each of {_some(ligands)}; choose other columns")
+    told = _environments(table, environment, is_labelled)
+    n_lost = int((~is_whole).sum())
+    note = f"{file}: {n_lost} of {table.n_rows} cells left out, a value of {_some(ligands)} is missing"
+    kept = [told[row] for row in np.flatnonzero(is_whole)]
+    return Readings(values[is_whole], expression[is_whole], kept, (note,) if n_lost else ())
+
+
+def matching(file: Path, patterns: Sequence[str]) -> tuple[str, ...]:
+    """The columns of a file that the patterns name, in the order of the file."""
+    return tuple(read_columns(file).matching(patterns)) if patterns else ()
+
+
+def joined(parts: Sequence[Readings]) -> Readings:
+    """Cells of several files, one after another."""
+    return Readings(
+        np.concatenate([part.ligands for part in parts]),
+        np.concatenate([part.genes for part in parts]),
+        [name for part in parts for name in part.environment],
+        tuple(note for part in parts for note in part.notes),
+    )
+
+
+def label(text: str) -> str:
+    """A dose by its shortest spelling, a name as it is."""
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text.strip()
+
+
+def _environments(table: Columns, name: str, is_labelled: bool) -> list[str]:
+    if not is_labelled and name not in table.columns:
+        return [""] * table.n_rows
+    return [label(text) for text in table.texts(name)]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:N_SHOWN]) + (" …" if len(names) > N_SHOWN else "")
