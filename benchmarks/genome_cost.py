@@ -57,12 +57,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--width", type=int, default=384)
     parser.add_argument("--depth", type=int, default=6)
+    parser.add_argument("--stem", type=int, default=64, help="features of our finest cells, of 4 bases")
     parser.add_argument("--peer-longest", type=int, default=131_072)
     parser.add_argument("--one", nargs=3, metavar=("NET", "LENGTH", "STEP"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         net, length, step = options.one
-        print(json.dumps(measure(Pass(net, int(length), step), options.width, options.depth)))
+        print(json.dumps(measure(Pass(net, int(length), step), options)))
         return
     if PEER in options.nets and importlib.util.find_spec("enformer_pytorch") is None:
         options.nets.remove(PEER)
@@ -87,19 +88,19 @@ def measured(options: argparse.Namespace) -> dict[Pass, Cost]:
 
 def in_own_process(one: Pass, options: argparse.Namespace) -> Cost:
     command = [sys.executable, __file__, "--one", one.net, str(one.length), one.step]
-    command += ["--width", str(options.width), "--depth", str(options.depth)]
+    command += [f"--{name}={getattr(options, name)}" for name in ("width", "depth", "stem")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
     if done.returncode:
         raise SystemExit(f"{' '.join(map(str, one))} failed: {done.stderr.strip().splitlines()[-1:]}")
     return Cost(*json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure(one: Pass, width: int, depth: int) -> Cost:
+def measure(one: Pass, options: argparse.Namespace) -> Cost:
     import torch
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    net, read = made(one.net, width, depth)
+    net, read = made(one.net, options)
 
     def go(length: int) -> None:
         x = torch.nn.functional.one_hot(torch.randint(4, (1, length)), 4).float()
@@ -118,23 +119,25 @@ def measure(one: Pass, width: int, depth: int) -> Cost:
     return Cost(seconds, (after.ru_maxrss - before.ru_maxrss) / per_mebibyte)
 
 
-def made(net: str, width: int, depth: int) -> tuple[Any, Any]:
+def made(net: str, options: argparse.Namespace) -> tuple[Any, Any]:
     """A network, and what takes the profile out of what it says."""
     if net == PEER:
         from enformer_pytorch import Enformer  # pyright: ignore[reportMissingImports]
 
         heads = {"human": 1}
-        peer = Enformer.from_hparams(dim=width, depth=depth, heads=8, output_heads=heads, target_length=-1)
+        peer = Enformer.from_hparams(
+            dim=options.width, depth=options.depth, heads=8, output_heads=heads, target_length=-1
+        )
         return peer, lambda said: said["human"]
     from isometry_genome.model import GenomeModel, ModelSettings
 
-    sizes = {"width": width, "n_layers": depth, "n_heads": 8, "expansion": 2}
+    sizes = {"width": options.width, "stem": options.stem, "n_layers": options.depth, "n_heads": 8, "expansion": 2}
     settings = ModelSettings(heads=("profile",), n_tracks=1, **sizes, **OURS[net])
     return GenomeModel(settings), lambda said: said["profile"]
 
 
 def report(costs: dict[Pass, Cost], options: argparse.Namespace) -> None:
-    print(f"width {options.width}, depth {options.depth}, {options.rounds} rounds, 1 thread")
+    print(f"width {options.width}, depth {options.depth}, stem {options.stem}, {options.rounds} rounds, 1 thread")
     print(f"{'step':9} {'net':17} {'bases':>8} {'CPU s':>8} {'MB':>7} {'growth s':>9} {'growth MB':>10}")
     for step in ("forward", "training"):
         for net in options.nets:
