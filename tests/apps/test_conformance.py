@@ -118,8 +118,9 @@ def unexplained(examination: Examination) -> list[str]:
         if record is None:
             found.append(measure)
         elif not isinstance(record, list):
-            values = {name: value for name, value in vars(record).items() if not name.endswith("reason")}
-            has_reason = any(value for name, value in vars(record).items() if name.endswith("reason"))
+            fields = record._asdict() if isinstance(record, tuple) else vars(record)
+            values = {name: value for name, value in fields.items() if not name.endswith("reason")}
+            has_reason = any(value for name, value in fields.items() if name.endswith("reason"))
             found += [f"{measure}.{name}" for name, value in values.items() if value is None and not has_reason]
     return sorted(set(found) - NOT_FOR_ALL)
 
