@@ -5,7 +5,7 @@
 For jointly Gaussian variables (six ligands, four values, a linear network) and for the exact table of the cascade (a
 state of 48 kinds): the largest certified gap, that is, bits of relevance that the exact curve has more at the certified
 rate, over `--betas` points from where the curve begins to where it is flat (99.9 % of I(L; E)), all bounds together
-with 99 % confidence. Seconds are of processor time on one thread, training, tracing and certifying, exact curve included.
+with 99 % confidence. Seconds are of processor time on one thread: training, tracing, certifying, and the exact curve.
 """
 
 from __future__ import annotations
