@@ -5,7 +5,7 @@
     python docs/longrange.py --draw                 # only gradients, the page and the picture; trains nothing
 
 Each network is trained by the preset `longrange` with the enhancer at that distance: motifs are learnt at 0.5 kb, the
-rule at up to 4 kb, and the last fifteenth of the training is at the distance itself, for every trunk alike
+rule at up to 4 and 16 kb, and the last part of the training is at the distance itself, for every trunk alike
 (`--no-curriculum`: at the distance from the start). Tested on 300 windows never seen, at exactly the distance.
 Gradient: of what the untrained network says at the promoter, by the bases of the bin there and of that at the
 enhancer's distance; their ratio, the median of three seeds. Results are kept one by one in docs/longrange.json.
@@ -47,7 +47,7 @@ BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 def settings_of(trunk: str, distance: int, seed: int, *, has_curriculum: bool) -> Any:
     """The preset at a distance, whose curriculum begins at 0.5 kb."""
     preset = load_app("genome").presets["longrange"]
-    levels = [min(level / distance, 1.0) for level in (500, 4_000)] + [1.0]
+    levels = [min(level / distance, 1.0) for level in (500, 4_000, 16_000)] + [1.0]
     curriculum = {"levels": levels if has_curriculum else ()}
     if not has_curriculum:
         curriculum["begins"] = ()

@@ -22,7 +22,7 @@ from isometry_genome.files import read as read_files
 from isometry_genome.findings import findings
 from isometry_genome.model import GenomeModel, ModelSettings
 from isometry_genome.objective import LossSettings, objective_of
-from isometry_genome.predict import predict
+from isometry_genome.predict import OWN_FORMATS, predict
 from isometry_genome.sources import windows
 from isometry_genome.symmetries import symmetries
 
@@ -124,7 +124,7 @@ def read(settings: GenomeSettings, files: Sequence[Path]) -> WindowDataset:
 OPTIM = OptimSettings(rate=2e-3, clip=1.0)
 QUICK = OptimSettings(name="muon", rate=4e-3, clip=1.0, schedule=ScheduleSettings(name="wsd", decay=0.3))
 
-NEARER_FIRST = CurriculumSettings(levels=(0.01, 0.08, 1.0), begins=(0.0, 0.66, 0.93))
+NEARER_FIRST = CurriculumSettings(levels=(0.01, 0.08, 0.32, 1.0), begins=(0.0, 0.3, 0.7, 0.85))
 SHORTER_FIRST = CurriculumSettings(levels=(0.125, 0.5, 1.0), begins=(0.0, 0.4, 0.8))
 
 SMALL = ModelSettings(
@@ -153,8 +153,9 @@ PRESETS = {
     "longrange": GenomeSettings(
         data=SourceSettings(distance=50_000),
         model=SMALL,
-        optim=QUICK,
-        fit=FitSettings(epochs=15, batch_size=16, average=0.95, evaluate_every=15, curriculum=NEARER_FIRST),
+        loss=LossSettings(profile=2.0),
+        optim=QUICK.changed(schedule={"decay": 0.1}),
+        fit=FitSettings(epochs=40, batch_size=16, average=0.95, evaluate_every=40, curriculum=NEARER_FIRST),
     ),
     "replichore": GenomeSettings(
         data=SourceSettings(source="strand"),
@@ -202,6 +203,7 @@ APP = App(
     objective=lambda settings: objective_of(settings.loss, settings.model),
     read=read,
     predict=predict,
+    own_formats=OWN_FORMATS,
     report=findings,
     symmetries=symmetries,
 )
