@@ -9,6 +9,7 @@ from isometry.settings import Settings
 from pydantic import Field, PositiveInt
 
 from isometry_genome.dataset import GrammarDataset, Reading, WindowDataset
+from isometry_genome.grammar import length_for
 
 Windows = WindowDataset | GrammarDataset
 
@@ -89,6 +90,11 @@ class Wanted(NamedTuple):
 
     def hidden(self, settings: SourceSettings) -> float:
         return settings.hidden if "language" in self.heads and not self.is_causal else 0.0
+
+
+def context_of(settings: SourceSettings) -> int:
+    """Bases of a window that a model was trained on."""
+    return settings.length or length_for(settings.distance)
 
 
 def reading(settings: SourceSettings, wanted: Wanted, length: int, **more: Any) -> Reading:

@@ -37,6 +37,7 @@ class Place(NamedTuple):
     label: int = NO_LABEL
     is_minus: bool = False
     name: str = ""
+    source: str = ""  # file and line, for messages
 
     def __str__(self) -> str:
         return self.name or f"{self.chrom}:{self.start}-{self.end}"
@@ -113,6 +114,7 @@ class WindowDataset:
         places: where the windows lie; each is widened or cut to `reading.length` about its centre.
         signal: the profile's tracks.
         segments: by sequence, [length] int8 class of each base, -1 unknown.
+        are_tiles: nobody asked for these places: they cover whole sequences.
     """
 
     def __init__(
@@ -123,7 +125,10 @@ class WindowDataset:
         facts: Facts = Facts(),  # noqa: B008 - a NamedTuple, never changed
         signal: Signal | None = None,
         segments: Mapping[str, np.ndarray] | None = None,
+        *,
+        are_tiles: bool = False,
     ):
+        self.are_tiles = are_tiles
         self.sequences, self.places, self.reading = sequences, list(places), reading
         self.facts, self.signal, self.segments = facts, signal, segments
         self._groups = {name: number for number, name in enumerate(sequences.names)}

@@ -16,7 +16,7 @@ from isometry_data.intervals import Interval, check_intervals, read_bed
 from isometry_data.tracks import Track
 
 from isometry_genome import genes
-from isometry_genome.asked import Found, SourceSettings, Split, Wanted, reading, thinned
+from isometry_genome.asked import Found, SourceSettings, Split, Wanted, context_of, reading, thinned
 from isometry_genome.dataset import Facts, Place, Strands, WindowDataset
 from isometry_genome.folds import chromosome_split, thirds
 from isometry_genome.signals import Files
@@ -107,7 +107,7 @@ def _candidates(settings: SourceSettings, genome: Genome) -> tuple[tuple[str, ..
 
 def place_of(interval: Interval, classes: Sequence[str]) -> Place:
     label = classes.index(interval.name) if interval.name in classes else -1
-    return Place(interval.chrom, interval.start, interval.end, label, interval.strand == "-")
+    return Place(interval.chrom, interval.start, interval.end, label, interval.strand == "-", source=interval.source)
 
 
 def tiles(genome: Genome, length: int) -> list[Place]:
@@ -229,8 +229,7 @@ def read(settings: SourceSettings, wanted: Wanted, files: Sequence[Path]) -> Win
     if len(of_kind[SEQUENCES]) != 1:
         raise ValueError(f"{len(of_kind[SEQUENCES])} files of sequences; give one FASTA, 2bit or GenBank, and a BED")
     genome = open_genome(of_kind[SEQUENCES][0])
-    length = settings.length
-    assert length is not None  # filled when the run began
+    length = context_of(settings)
     places: list[Place] = []
     for file in of_kind[INTERVALS]:
         intervals = read_bed(file)
@@ -245,4 +244,5 @@ def read(settings: SourceSettings, wanted: Wanted, files: Sequence[Path]) -> Win
         facts,
         Files([Track(file) for file in tracks], [file.stem for file in tracks]) if tracks else None,
         genes.labels(_features(features[0], settings.kinds), genome.lengths) if features else None,
+        are_tiles=not places,
     )

@@ -1,4 +1,4 @@
-"""Sequences in; what each head says of their windows out, as a table."""
+"""Sequences in; what each head says of their windows out, as a table or in the field's own formats."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from isometry_data.intervals import Interval, check_intervals
 from torch import Tensor, nn
 
-from isometry_genome.asked import SourceSettings
-from isometry_genome.dataset import WindowDataset
+from isometry_genome.asked import context_of
+from isometry_genome.dataset import Place, WindowDataset
+from isometry_genome.formats import SIGNALS, check_signals, write_runs, write_signals, write_verdicts
 from isometry_genome.model import GenomeModel
-from isometry_genome.objective import probabilities
+from isometry_genome.readout import Names, as_numbers, n_at_once, names_of
+from isometry_genome.runs import runs
+from isometry_genome.windows import Stretch, plan_of, spoken, stretches
 
-BASES_AT_ONCE = 1 << 18
-"""Bases of one batch: bounds the memory, whatever the number of windows."""
+OWN_FORMATS = (".bed", *SIGNALS)
+
+Rows = list[dict[str, Any]]
 
 
 class Prediction(NamedTuple):
@@ -35,24 +40,21 @@ class Prediction(NamedTuple):
 def predictions(model: nn.Module, codes: Sequence[Tensor]) -> Iterator[Prediction]:
     """One prediction for each window of codes [length], in order; windows of one length are read together."""
     assert isinstance(model, GenomeModel)
-    model.eval()
     start = 0
     while start < len(codes):
-        end = start + 1
-        length = len(codes[start])
-        while end < len(codes) and len(codes[end]) == length and (end + 1 - start) * length <= BASES_AT_ONCE:
-            end += 1
-        yield from _of_batch(model, torch.stack([codes[i] for i in range(start, end)]))
-        start = end
+        batch = [codes[start]]
+        most = n_at_once(len(batch[0]))
+        while start + len(batch) < len(codes) and len(batch) < most:
+            following = codes[start + len(batch)]
+            if len(following) != len(batch[0]):
+                break
+            batch.append(following)
+        yield from _of_batch(model, torch.stack(batch))
+        start += len(batch)
 
 
 def _of_batch(model: GenomeModel, codes: Tensor) -> Iterator[Prediction]:
-    with torch.no_grad():
-        said = model(probabilities(codes.to(next(model.parameters()).device), model))
-        for head, name in (("classes", "class"), ("segments", "segment"), ("language", "base")):
-            if head in said:
-                said[head] = model.temperatures[name](said[head]).softmax(-1)
-    found = {name: values.cpu().double().numpy() for name, values in said.items()}
+    found = {name: as_numbers(values) for name, values in spoken(model, codes).items()}
     names = ("classes", "profile", "segments", "language")
     for row in range(len(codes)):
         yield Prediction(*(found[name][row] if name in found else None for name in names))
@@ -76,43 +78,85 @@ def of_dataset(model: nn.Module, windows: Any) -> Iterator[Prediction]:
     return predictions(model, _Codes(windows))
 
 
-def predict(model: nn.Module, settings: Any, windows: WindowDataset, _out: Path | None) -> list[dict[str, Any]]:
-    """A row for each bin of a profile; else one for each window."""
-    rows: list[dict[str, Any]] = []
-    for number, found in enumerate(of_dataset(model, windows)):
-        rows += _rows(number, windows, found, settings)
-    return rows
+def predict(model: nn.Module, settings: Any, windows: WindowDataset, out: Path | None) -> Rows:
+    """What the first head says, or the head whose format `out` is; in that case a summary.
+
+    classes: a row for each window, as wide as the model's context about the middle of an interval; profile: for each
+    bin, segments: for each run of bases of one class, of intervals or whole sequences, however long they are.
+    """
+    assert isinstance(model, GenomeModel)
+    kind = _kind(settings.model.heads, out)
+    names = names_of(settings)
+    if kind == "classes":
+        rows = [row for pair in enumerate(of_dataset(model, windows)) for row in [_row(*pair, windows, names)]]
+        return rows if out is None else write_verdicts(out, rows)
+    places = _asked(windows)
+    plan = plan_of(context_of(settings.data), settings.model)
+    if out is not None and out.suffix in SIGNALS:
+        check_signals(out)
+        places = _sorted(places, windows)
+        parts = stretches(model, windows.sequences, places, plan)
+        return write_signals(out, parts, names.tracks, settings.model.resolution, windows.sequences.lengths)
+    parts = stretches(model, windows.sequences, places, plan)
+    if out is not None:
+        return write_runs(out, parts, names.segments)
+    return list(_bins(parts, names.tracks, settings.model.resolution) if kind == "profile" else _runs(parts, names))
 
 
-def _rows(number: int, windows: WindowDataset, found: Prediction, settings: Any) -> Iterator[dict[str, Any]]:
-    place, names = windows.places[number], settings.data
-    start = (place.start + place.end) // 2 - windows.reading.length // 2
-    whole: dict[str, Any] = {"record": number + 1, "chrom": place.chrom}
-    end = _of_classes(found, names)
-    if found.profile is None:
-        span = {"start": place.start, "end": place.end, "strand": "-" if place.is_minus else "+"}
-        yield whole | span | end | _of_bases(found, names)
-        return
-    size, n = windows.reading.resolution, windows.sequences.lengths[place.chrom]
-    at = [(start + i * size, values) for i, values in enumerate(found.profile)]
-    if place.is_minus:
-        at = [(start + (len(at) - 1 - i) * size, values) for i, (_, values) in enumerate(at)]
-    for first, values in sorted(at, key=lambda pair: pair[0]):
-        if 0 <= first < n:
-            own = dict(zip(names.track_names, values.tolist(), strict=True))
-            yield whole | {"start": first, "end": min(first + size, n)} | own | end
+def _kind(heads: Sequence[str], out: Path | None) -> str:
+    """The head that is told. Raises ValueError where the model has none that fits."""
+    if out is None:
+        wanted = [head for head in heads if head != "language"]
+        what = "a prediction of windows"
+    else:
+        wanted = ["profile"] if out.suffix in SIGNALS else ["segments", "classes"]
+        what = f"{out}: this format"
+    for head in wanted:
+        if head in heads:
+            return head
+    has = ", ".join(heads)
+    advice = "; `isometry variants` and `isometry mutagenesis` ask such a model" if "language" in heads else ""
+    raise ValueError(f"{what} needs a head {' or '.join(wanted or ['classes'])}; this model has {has}{advice}")
 
 
-def _of_classes(found: Prediction, names: SourceSettings) -> dict[str, Any]:
-    if found.classes is None:
-        return {}
-    verdict = {"class": names.class_names[int(found.classes.argmax())]}
-    return verdict | {f"p_{name}": float(p) for name, p in zip(names.class_names, found.classes, strict=True)}
+def _asked(windows: WindowDataset) -> list[Place]:
+    """Intervals, or where none were given whole sequences."""
+    if not windows.are_tiles:
+        return windows.places
+    return [Place(name, 0, length) for name, length in windows.sequences.lengths.items()]
 
 
-def _of_bases(found: Prediction, names: SourceSettings) -> dict[str, Any]:
-    """Shares of the window's bases by class, where there is no profile to write."""
-    if found.segments is None:
-        return {}
-    shares = np.bincount(found.segments.argmax(1), minlength=len(names.segment_names)) / len(found.segments)
-    return {f"share_{name}": float(share) for name, share in zip(names.segment_names, shares, strict=True)}
+def _sorted(places: list[Place], windows: WindowDataset) -> list[Place]:
+    """In the order of the genome. Raises ValueError where a base would have two values."""
+    intervals = [Interval(p.chrom, p.start, p.end, source=p.source) for p in places]
+    check_intervals(intervals, windows.sequences.lengths, is_disjoint=True)
+    order = {name: number for number, name in enumerate(windows.sequences.names)}
+    return sorted(places, key=lambda place: (order[place.chrom], place.start))
+
+
+def _row(number: int, found: Prediction, windows: WindowDataset, names: Names) -> dict[str, Any]:
+    place = windows.places[number]
+    assert found.classes is not None
+    row: dict[str, Any] = {"record": number + 1, "chrom": place.chrom, "start": place.start, "end": place.end}
+    row |= {"strand": "-" if place.is_minus else "+", "class": names.classes[int(found.classes.argmax())]}
+    row |= {f"p_{name}": float(p) for name, p in zip(names.classes, found.classes, strict=True)}
+    if found.profile is not None:
+        row |= {f"mean_{name}": float(v) for name, v in zip(names.tracks, found.profile.mean(0), strict=True)}
+    if found.segments is not None:
+        row |= {f"share_{name}": float(v) for name, v in zip(names.segments, found.segments.mean(0), strict=True)}
+    return row
+
+
+def _bins(parts: Iterator[Stretch], names: Sequence[str], size: int) -> Iterator[dict[str, Any]]:
+    for part in parts:
+        assert part.profile is not None
+        for number, values in enumerate(part.profile.tolist()):
+            start = part.start + number * size
+            at = {"record": part.record, "chrom": part.chrom, "start": start, "end": min(start + size, part.end)}
+            yield at | dict(zip(names, values, strict=True))
+
+
+def _runs(parts: Iterator[Stretch], names: Names) -> Iterator[dict[str, Any]]:
+    for run in runs(parts):
+        row = run._asdict()
+        yield row | {"kind": names.segments[run.kind]}

@@ -1,0 +1,121 @@
+"""Predictions in the field's own formats: BED of verdicts and genes, bedGraph and bigWig of tracks; whole or absent."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from isometry_data.intervals import Binned, Interval, write_bed, write_bedgraph
+from isometry_data.tracks import write_bigwig
+
+from isometry_genome import genes
+from isometry_genome.runs import Run, runs
+from isometry_genome.windows import Stretch
+
+BIG = (".bw", ".bigwig")
+SIGNALS = (".bedgraph", *BIG)
+SCORE = 1000  # of probability 1, as BED has it
+
+Rows = list[dict[str, Any]]
+
+
+def write_verdicts(out: Path, rows: Rows) -> Rows:
+    """A line for each window: its most probable class, and 1000 times the probability."""
+    write_bed(
+        out,
+        (
+            Interval(r["chrom"], r["start"], r["end"], r["strand"], r["class"], round(SCORE * r[f"p_{r['class']}"]))
+            for r in rows
+        ),
+    )
+    return rows
+
+
+def write_runs(out: Path, parts: Iterable[Stretch], names: Sequence[str]) -> Rows:
+    """A line for each run of bases of one class; of gene structure one for each gene on its strand, none between."""
+    is_genes = tuple(names) == genes.CLASSES
+    counts: dict[tuple[int, str], int] = {}
+
+    def told() -> Iterator[Interval]:
+        for run in runs(parts, genes.CODING if is_genes else None):
+            place = (run.record, run.chrom)
+            counts.setdefault(place, 0)
+            if not is_genes or run.kind:
+                counts[place] += 1
+                yield _interval(run, names, is_genes)
+
+    write_bed(out, told())
+    return [{"record": record, "chrom": chrom, "written": n} for (record, chrom), n in counts.items()]
+
+
+def _interval(run: Run, names: Sequence[str], is_genes: bool) -> Interval:
+    name, strand = ("gene", ".+-"[run.kind]) if is_genes else (names[run.kind], ".")
+    return Interval(run.chrom, run.start, run.end, strand, name, round(SCORE * run.probability))
+
+
+# Tracks
+
+
+def check_signals(out: Path) -> None:
+    """Raises ValueError where what would be predicted could not be written."""
+    if out.suffix in BIG and importlib.util.find_spec("pyBigWig") is None:
+        raise ValueError(f"{out}: bigWig needs pyBigWig; pip install 'isometry[genome]', or choose .bedgraph")
+
+
+class _Kept(NamedTuple):
+    """A stretch whose values are on disk."""
+
+    chrom: str
+    start: int
+    end: int
+    first: int  # cell
+
+
+def write_signals(
+    out: Path, parts: Iterable[Stretch], names: Sequence[str], size: int, lengths: Mapping[str, int]
+) -> Rows:
+    """A file for each track: `out`, or where there are several `name.track.bw`. Values wait in a temporary file."""
+    with tempfile.TemporaryFile(dir=out.parent) as spool:
+        kept = _spooled(spool, parts)
+        n_cells = sum(-(-(part.end - part.start) // size) for part in kept)
+        values = np.memmap(spool, dtype=np.float32, mode="r", shape=(n_cells, len(names)))
+        rows = []
+        for track, name in enumerate(names):
+            file = out if len(names) == 1 else out.with_name(f"{out.stem}.{_plain(name)}{out.suffix}")
+            _write_one(file, _binned(kept, values[:, track], size), lengths)
+            rows.append({"track": name, "file": str(file), "bins": n_cells, "mean": float(values[:, track].mean())})
+        return rows
+
+
+def _spooled(spool: Any, parts: Iterable[Stretch]) -> list[_Kept]:
+    kept, first = [], 0
+    for part in parts:
+        assert part.profile is not None
+        spool.write(np.ascontiguousarray(part.profile, dtype=np.float32).tobytes())
+        kept.append(_Kept(part.chrom, part.start, part.end, first))
+        first += len(part.profile)
+    spool.flush()
+    return kept
+
+
+def _binned(kept: list[_Kept], values: np.ndarray, size: int) -> Iterator[Binned]:
+    for part in kept:
+        n = -(-(part.end - part.start) // size)
+        yield Binned(part.chrom, part.start, part.end, size, np.asarray(values[part.first : part.first + n]))
+
+
+def _write_one(file: Path, stretches: Iterator[Binned], lengths: Mapping[str, int]) -> None:
+    if file.suffix in BIG:
+        write_bigwig(file, stretches, lengths)
+    else:
+        write_bedgraph(file, stretches)
+
+
+def _plain(name: str) -> str:
+    """A track's name as part of a file's name."""
+    return re.sub(r"[^\w+-]+", "_", name)

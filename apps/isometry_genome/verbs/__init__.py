@@ -1,0 +1,1 @@
+"""Commands that the genome app adds."""

@@ -1,0 +1,149 @@
+"""Long sequences by overlapping windows, blended where they overlap; nothing is held but one batch of windows.
+
+The outer bases of a window are read but not believed (its margins); behind them, over a ramp, one window hands over to
+the next by weights that sum to one. A prediction therefore does not depend on where windows are cut, exactly so where
+the network reaches no farther than the margin. Windows begin at whole bins from the start of the stretch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isometry_genome.dataset import Place, Sequences
+from isometry_genome.letters import reverse_complement
+from isometry_genome.model import GenomeModel, ModelSettings, turned_outputs
+from isometry_genome.readout import as_numbers, calibrated, fetched, n_at_once, shown
+
+MARGIN, RAMP = 1 / 8, 1 / 8
+"""Of a window, on either side: 5/8 of each window are new, so that a sequence is read 1.6 times."""
+
+
+class Plan(NamedTuple):
+    """How windows lie, in bases, all of them multiples of the bins."""
+
+    length: int
+    margin: int
+    """At each end of a window, read but not believed."""
+    ramp: int
+    """Behind the margin, shared with the neighbouring window."""
+    unit: int
+    """Windows begin at multiples of this from the start of a stretch, so that every cell stays a cell."""
+
+    @property
+    def step(self) -> int:
+        return self.length - 2 * self.margin - self.ramp
+
+    def n_windows(self, n: int) -> int:
+        """Windows of a stretch of n bases."""
+        return max(-(-(n - self.ramp) // self.step), 1)
+
+
+class Stretch(NamedTuple):
+    """What the heads say of [start, end) of a sequence; None where the model has no such head."""
+
+    record: int
+    """Of the places, counted from 1."""
+    chrom: str
+    start: int
+    end: int
+    profile: np.ndarray | None
+    """[ceil((end - start) / resolution), n_tracks] in the tracks' own unit"""
+    segments: np.ndarray | None
+    """[end - start, n_segments] probabilities"""
+
+
+class _Job(NamedTuple):
+    """One window of one place."""
+
+    record: int
+    place: Place
+    number: int
+    start: int
+
+
+def plan_of(length: int, settings: ModelSettings) -> Plan:
+    """Windows of about `length` bases: the multiple of the bins below, at least one bin."""
+    unit = max(settings.bin, settings.resolution) if "profile" in settings.heads else settings.bin
+    n_units = max(length // unit, 1)
+    return Plan(n_units * unit, int(n_units * MARGIN) * unit, int(n_units * RAMP) * unit, unit)
+
+
+def stretches(model: GenomeModel, sequences: Sequences, places: Iterable[Place], plan: Plan) -> Iterator[Stretch]:
+    """Profile and segments of each place, in consecutive stretches from its start to its end.
+
+    A place that one window can hold lies in its middle; a minus place is read on its own strand, and told, as all
+    others are, along the sequence, with the outputs of that strand.
+    """
+    cells = cells_of(model.settings)
+    carried: dict[str, np.ndarray] = {}
+    for job, said in _read(model, sequences, _jobs(places, plan), plan):
+        place, n_windows = job.place, plan.n_windows(job.place.end - job.place.start)
+        is_last = job.number == n_windows - 1
+        start = place.start + job.number * plan.step
+        end = place.end if is_last else start + plan.step
+        done: dict[str, np.ndarray] = {}
+        for name, size in cells.items():
+            values = said[name][(start - job.start) // size :]
+            if job.number:
+                values = _handed_over(carried[name], values)
+            if not is_last:
+                carried[name] = values[plan.step // size : (plan.step + plan.ramp) // size]
+            done[name] = values[: -(-(end - start) // size)]
+        yield Stretch(job.record, place.chrom, start, end, done.get("profile"), done.get("segments"))
+
+
+def cells_of(settings: ModelSettings) -> dict[str, int]:
+    """Bases of a cell, for each head that speaks of places."""
+    sizes = {"profile": settings.resolution, "segments": 1}
+    return {head: size for head, size in sizes.items() if head in settings.heads}
+
+
+def _handed_over(before: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The first cells are shared with the window before; its weight falls evenly."""
+    n = len(before)
+    own = ((np.arange(n) + 0.5) / n)[:, None]
+    return np.concatenate([before * (1 - own) + values[:n] * own, values[n:]])
+
+
+def _jobs(places: Iterable[Place], plan: Plan) -> Iterator[_Job]:
+    for record, place in enumerate(places, start=1):
+        n = place.end - place.start
+        n_windows = plan.n_windows(n)
+        # One window has as much on either side of the place, but for less than a bin.
+        before = plan.margin if n_windows > 1 else (plan.length - n) // 2 // plan.unit * plan.unit
+        for number in range(n_windows):
+            yield _Job(record, place, number, place.start - before + number * plan.step)
+
+
+def _read(
+    model: GenomeModel, sequences: Sequences, jobs: Iterator[_Job], plan: Plan
+) -> Iterator[tuple[_Job, dict[str, np.ndarray]]]:
+    while batch := list(islice(jobs, n_at_once(plan.length))):
+        codes = [_codes(sequences, job, plan.length) for job in batch]
+        said = spoken(model, torch.stack(codes))
+        other = turned_outputs(said, model.settings) if any(job.place.is_minus for job in batch) else said
+        for row, job in enumerate(batch):
+            own = other if job.place.is_minus else said
+            yield job, {name: as_numbers(own[name][row]) for name in cells_of(model.settings)}
+
+
+def _codes(sequences: Sequences, job: _Job, length: int) -> Tensor:
+    codes = fetched(sequences, job.place.chrom, job.start, job.start + length)
+    return reverse_complement(codes) if job.place.is_minus else codes
+
+
+def spoken(model: GenomeModel, codes: Tensor) -> dict[str, Tensor]:
+    """What each head says of windows of codes [n, length]: tracks in their own unit, all else as probabilities."""
+    model.eval()
+    with torch.no_grad():
+        said = calibrated(model, shown(model, codes))
+        return {
+            name: values if name == "profile" else values.exp() if name == "language" else values.softmax(-1)
+            for name, values in said.items()
+        }

@@ -1,0 +1,194 @@
+"""Files in, tables and tracks out: what is told of which base, and what is refused with one clear line."""
+
+import contextlib
+import io
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from isometry.app import load_app
+from isometry.cli import main
+from isometry.story import load, predict
+from isometry_data.genomes import open_genome
+from isometry_data.intervals import read_bed
+from isometry_data.tracks import Track
+from isometry_genome import genes
+from isometry_genome.formats import write_runs, write_signals
+from isometry_genome.runs import runs
+from isometry_genome.windows import Stretch
+
+APP = load_app("genome")
+TINY = APP.presets["tiny"]
+SINGLE = 1e-5  # what float32 loses
+NAMES = ("one", "two")
+
+
+def letters(n, seed):
+    return "".join(np.random.default_rng(seed).choice(list("ACGT"), n))
+
+
+@pytest.fixture
+def genome(tmp_path):
+    path = tmp_path / "genome.fa"
+    path.write_text("".join(f">s{i}\n{letters(300 + 100 * i, i)}\n" for i in range(3)))
+    return path
+
+
+def bed(tmp_path, text, name="windows.bed"):
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def asked(heads, **data):
+    numbers = {"n_classes": 2, "n_tracks": 2, "n_segments": 7, "width": 16, "stem": 8, "n_heads": 2, "n_layers": 1}
+    return TINY.changed(
+        model={"heads": heads, "bin": 16, "resolution": 16, "trunk": "none", **numbers},
+        data={
+            "source": "files", "length": 64, "class_names": ("off", "on"), "track_names": NAMES,
+            "segment_names": genes.CLASSES, **data,
+        },
+    )  # fmt: skip
+
+
+def said(settings, files, out=None):
+    torch.manual_seed(0)
+    model = APP.model(settings)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return APP.predict(model, settings, APP.read(settings, files), out)
+
+
+def test_first_head_decides_what_the_table_tells(genome):
+    windows = said(asked(("classes", "profile")), [genome])
+    assert [row["start"] for row in windows if row["chrom"] == "s0"] == [0, 64, 128, 192, 256]
+    assert {"p_on", "p_off", "mean_one", "mean_two"} <= set(windows[0])
+    bins = said(asked(("profile", "classes")), [genome])
+    assert [(row["start"], row["end"]) for row in bins if row["chrom"] == "s0"][-2:] == [(272, 288), (288, 300)]
+    assert sum(row["end"] - row["start"] for row in bins) == 300 + 400 + 500
+
+
+def test_runs_of_segments_cover_each_base_once(genome):
+    rows = said(asked(("segments",)), [genome])
+    for number, (name, n) in enumerate({"s0": 300, "s1": 400, "s2": 500}.items(), start=1):
+        own = [row for row in rows if row["chrom"] == name]
+        assert [own[0]["start"], own[-1]["end"]] == [0, n]
+        assert all(a["end"] == b["start"] and a["kind"] != b["kind"] for a, b in pairwise(own))
+        assert {row["record"] for row in own} == {number}
+
+
+def test_an_interval_is_told_as_it_is_within_its_sequence(genome, tmp_path):
+    """A network without a trunk, whose reach the margins hold, says the same of an interval and of the whole."""
+    settings = asked(("profile",), length=512)
+    whole = said(settings, [genome])
+    part = said(settings, [genome, bed(tmp_path, "s2\t160\t320\n")])
+    expected = [row for row in whole if row["chrom"] == "s2" and 160 <= row["start"] < 320]
+    assert [row["start"] for row in part] == [row["start"] for row in expected]
+    for own, other in zip(part, expected, strict=True):
+        assert own["one"] == pytest.approx(other["one"], abs=SINGLE)
+
+
+@pytest.mark.parametrize("ending", [".bedgraph", ".bw"])
+def test_tracks_hold_what_the_table_says(genome, tmp_path, ending):
+    pytest.importorskip("pyBigWig")
+    settings = asked(("profile",))
+    rows, out = said(settings, [genome]), tmp_path / f"out{ending}"
+    told = said(settings, [genome], out)
+    assert [row["file"] for row in told] == [str(tmp_path / f"out.{name}{ending}") for name in NAMES]
+    for name in NAMES:
+        track = Track(tmp_path / f"out.{name}{ending}")
+        for row in rows:
+            found = track.values(row["chrom"], row["start"], row["end"])
+            np.testing.assert_allclose(found, row[name], rtol=SINGLE)
+
+
+def test_a_single_track_has_the_name_that_was_asked_for(tmp_path):
+    parts = [Stretch(1, "c", 0, 10, np.array([[1.0], [2.0], [4.0]]), None)]
+    write_signals(tmp_path / "a.bedgraph", parts, ("signal",), 4, {"c": 10})
+    assert (tmp_path / "a.bedgraph").read_text() == "c\t0\t4\t1\nc\t4\t8\t2\nc\t8\t10\t4\n"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.bedgraph"]
+
+
+def test_a_failed_prediction_leaves_nothing_behind(tmp_path):
+    def parts():
+        yield Stretch(1, "c", 0, 8, np.array([[1.0], [2.0]]), None)
+        raise ValueError("letter '?' at position 3")
+
+    with pytest.raises(ValueError, match="letter"):
+        write_signals(tmp_path / "a.bedgraph", parts(), ("signal",), 4, {"c": 10})
+    assert not list(tmp_path.iterdir())
+
+
+def segments(kinds):
+    return np.eye(7)[kinds] * 0.93 + 0.01
+
+
+def test_genes_are_runs_on_their_strand_across_stretches(tmp_path):
+    first, second = [0, 0, 2, 1, 1], [1, 3, 0, 6, 4, 4, 5]
+    parts = [Stretch(1, "c", 0, 5, None, segments(first)), Stretch(1, "c", 5, 12, None, segments(second))]
+    told = write_runs(tmp_path / "genes.bed", parts, genes.CLASSES)
+    found = [(i.start, i.end, i.strand, i.name) for i in read_bed(tmp_path / "genes.bed")]
+    assert found == [(2, 7, "+", "gene"), (8, 12, "-", "gene")]
+    assert told == [{"record": 1, "chrom": "c", "written": 2}]
+
+
+def test_runs_of_different_places_stay_apart():
+    parts = [Stretch(n, "c", 5 * n, 5 * n + 5, None, segments([1] * 5)) for n in (1, 2)]
+    assert [(run.start, run.end, run.record) for run in runs(parts)] == [(5, 10, 1), (10, 15, 2)]
+    parts = [part._replace(record=1) for part in parts]
+    (run,) = runs(parts)
+    assert (run.start, run.end) == (5, 15)
+    assert run.probability == pytest.approx(0.94)
+
+
+def test_verdicts_as_bed(genome, tmp_path):
+    intervals = bed(tmp_path, "s0\t0\t64\ta\t0\t+\ns1\t64\t128\tb\t0\t-\n")
+    rows = said(asked(("classes",)), [genome, intervals], tmp_path / "out.bed")
+    found = read_bed(tmp_path / "out.bed")
+    assert [(i.chrom, i.start, i.end, i.strand, i.name) for i in found] == [
+        (row["chrom"], row["start"], row["end"], row["strand"], row["class"]) for row in rows
+    ]
+    assert found[0].score == round(1000 * max(rows[0]["p_on"], rows[0]["p_off"]))
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("heads", "text", "out", "message"),
+    [
+        (("classes",), None, "out.bw", r"out.bw: this format needs a head profile; this model has classes"),
+        (("profile",), None, "out.bed", r"out.bed: this format needs a head segments or classes; this model has pro"),
+        (("language",), None, None, r"needs a head classes; this model has language; `isometry variants`"),
+        (("profile",), "1\t0\t64\n", None, r"windows.bed, line 1: no sequence '1' in .*genome.fa, which has s0, s1"),
+        (("profile",), "s0\t0\t301\n", None, r"windows.bed, line 1: s0:0-301 ends 1 past the end of s0 \(300 bases"),
+        (("profile",), "s0\t9\t3\n", None, r"windows.bed, line 1: start 9, end 3"),
+        (("profile",), "s0\t0\t9\ns0\t8\t20\n", "o.bedgraph", r"windows.bed, line 2: s0:8-20 overlaps s0:0-9 \(.*1\)"),
+    ],
+)
+def test_wrong_input_is_one_line(genome, tmp_path, heads, text, out, message):
+    files = [genome] if text is None else [genome, bed(tmp_path, text)]
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=message) as error:
+        said(asked(heads), files, None if out is None else tmp_path / out)
+    assert "\n" not in str(error.value)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.slow
+def test_a_simulated_run_predicts_a_users_genome(tmp_path):
+    run = tmp_path / "run"
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+        assert main(["train", "genome", "--out", str(run), "--fit.epochs", "1", "--json"]) == 0
+    assert json.loads(told.getvalue())["scores"]
+    path = tmp_path / "long.fa"
+    path.write_text(f">c\n{letters(20_000, 0)}\n")
+    loaded = load(APP, run)
+    rows = predict(loaded, [path], tmp_path / "rows.csv")
+    assert sum(min(row["end"], 20_000) - row["start"] for row in rows) == open_genome(path).lengths["c"]
+    assert [row["track"] for row in predict(loaded, [path], tmp_path / "t.bedgraph")] == list(
+        loaded.settings.data.track_names
+    )
