@@ -138,7 +138,9 @@ def test_a_part_tells_no_more_than_the_whole():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", [student(2, 1), student(5, 2), paired_normal(25)], ids=lambda task: task.name)
+@pytest.mark.parametrize(
+    "task", [student(3, 2), student(5, 2), spiralled(paired_normal(25))], ids=lambda task: task.name
+)
 def test_known_information_is_found(task):
     found = mutual_information(*task.sample(10_000)).times(NATS)
     assert found.value == pytest.approx(task.nats, abs=LEARNED)

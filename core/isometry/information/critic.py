@@ -21,6 +21,7 @@ BATCH = 256
 MOST_STEPS, STEPS_PER_CHECK, PATIENCE = 800, 50, 3
 RATE, DECAY, LARGEST_GRADIENT = 3e-3, 1e-2, 1.0
 MEMORY = 0.98  # of the mean of weights along training
+BELOW_CEILING = 0.99  # of the known pairs
 BLOCK = 1000  # samples whose pairs are held at once
 
 
@@ -154,7 +155,12 @@ def _trained(critic: Critic, views: Views, train: Tensor, check: Tensor, untrain
 
 @torch.no_grad()
 def _checked(critic: Critic, views: Views, train: Tensor, check: Tensor) -> float:
-    """The bound on `check`. T is cut where the largest of the known pairs is: one stranger must not outweigh all."""
+    """The bound on `check`, T cut where few known pairs are beyond, and at the most that so many samples can show.
+
+    One stranger must not outweigh all. No bound from n samples can exceed log n: McAllester and Stratos 2020,
+    arXiv:1811.04251.
+    """
     critic.ceiling.fill_(torch.inf)
-    critic.ceiling.copy_(critic(views.rows(train[: BATCH * 4])).diagonal().max())
+    known = critic(views.rows(train[:BLOCK])).diagonal()
+    critic.ceiling.copy_(known.quantile(BELOW_CEILING).clamp(max=float(np.log(len(train)))))
     return float(contributions(critic, views.rows(check))[0].mean())
