@@ -1,4 +1,4 @@
-"""Differences from a genome: VCF read strictly, and the check that its reference alleles are the genome's.
+"""Differences from a genome: VCF in and out, and the check that its reference alleles are the genome's.
 
 The text is read here and not by htslib (pysam, cyvcf2), so that every message has its file and line, nothing is
 passed over silently, and positions stay as the file has them.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from isometry_data.bases import BASE_SETS, ascii_of, complement, is_base, text_o
 from isometry_data.chromosome_names import unknown_name
 from isometry_data.genomes import Genome
 from isometry_data.text_files import lines_of, name_of
+from isometry_data.written_whole import written_whole
 
 _HEADER = ("#CHROM", "POS", "ID", "REF", "ALT")
 _log = logging.getLogger(__name__)
@@ -96,6 +99,30 @@ def check_references(variants: Sequence[Variant], genome: Genome) -> None:
             f"{where}{first}: the reference allele is {first.reference!r}, but {genome.file} has {has!r} there "
             f"({len(wrong)} of {len(variants)} variants disagree{_cause(wrong, genome)})"
         )
+
+
+def write_vcf(
+    path: str | os.PathLike[str], told: Iterable[tuple[Variant, Mapping[str, float | None]]], about: str = "effect"
+) -> None:
+    """VCF 4.2 with a line for each variant and its numbers as INFO; all have the names of the first, None is left out.
+
+    Args:
+        told: consumed one by one; the file may be longer than memory.
+        about: what the numbers are, for the header.
+    """
+    with written_whole(path) as stream:
+        stream.write("##fileformat=VCFv4.2\n")
+        waiting = iter(told)
+        first = next(waiting, None)
+        names = {name: re.sub(r"[^A-Za-z0-9_.]", "_", name) for name in (first[1] if first else ())}
+        for name, key in names.items():
+            text = f"{about}: {name}".replace("\\", "/").replace('"', "'")
+            stream.write(f'##INFO=<ID={key},Number=1,Type=Float,Description="{text}">\n')
+        stream.write("\t".join((*_HEADER, "QUAL", "FILTER", "INFO")) + "\n")
+        for variant, numbers in chain([first] if first else [], waiting):
+            info = ";".join(f"{names[name]}={value:.6g}" for name, value in numbers.items() if value is not None)
+            cells = (variant.chrom, str(variant.position + 1), variant.name or ".", variant.reference)
+            stream.write("\t".join((*cells, variant.alternative, ".", ".", info or ".")) + "\n")
 
 
 def _check_header(line: str, where: str) -> None:

@@ -1,0 +1,92 @@
+"""`isometry variants RUN --vcf FILE --genome FILE`: what each variant changes in what a network says."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from isometry.events import as_json
+
+VCF = ".vcf"
+SHOWN = 40
+"""Rows on the terminal."""
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """The parser of this verb."""
+    parser = commands.add_parser("variants", help="effects of variants (VCF) on what a network says (genome)")
+    parser.add_argument("model", metavar="RUN", help="a run of the app genome, or a checkpoint of one")
+    parser.add_argument("--vcf", type=Path, metavar="FILE", required=True, help="the variants; .gz as well, - is stdin")
+    parser.add_argument("--genome", type=Path, metavar="FILE", required=True, help="FASTA, 2bit or GenBank")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="a table, or .vcf with the effects as INFO")
+    parser.add_argument(
+        "--one-strand", action="store_true", help="read the genome's strand alone, not the mean over both"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<n> or mps")
+    parser.set_defaults(run=_run)
+    return parser
+
+
+def _run(options: argparse.Namespace, _rest: list[str]) -> int:
+    from isometry.table import check_table_path, print_rows
+
+    if options.out is not None:
+        check_table_path(options.out, (VCF,))
+    told = _told(options)
+    if options.out is None:
+        rows = [_row(*pair) for pair in told]
+        print(as_json(rows)) if options.json else print_rows(rows, SHOWN)
+        return 0
+    n, shown = _written(options.out, told)
+    if options.json:
+        print(as_json({"written": str(options.out), "variants": n}))
+        return 0
+    print_rows(shown)
+    print(f"written: {options.out} ({n:,} variants)")
+    return 0
+
+
+def _told(options: argparse.Namespace) -> Iterator[Any]:
+    from isometry_data.genomes import open_genome
+    from isometry_data.variants import check_references, read_vcf
+
+    from isometry_genome.asked import context_of
+    from isometry_genome.readout import names_of, trained
+    from isometry_genome.variant_effects import Asked, effects
+
+    variants, genome = read_vcf(options.vcf), open_genome(options.genome)
+    check_references(variants, genome)
+    model, settings = trained(options.model, options.device)
+    asked = Asked(model, genome, context_of(settings.data), names_of(settings), not options.one_strand)
+    return effects(variants, asked)
+
+
+def _row(variant: Any, effects: dict[str, Any]) -> dict[str, Any]:
+    """Positions as in VCF, counted from 1."""
+    at = {"chrom": variant.chrom, "position": variant.position + 1, "name": variant.name}
+    return at | {"reference": variant.reference, "alternative": variant.alternative} | effects
+
+
+def _written(out: Path, told: Iterable[Any]) -> tuple[int, list[dict[str, Any]]]:
+    """How many, and the first rows."""
+    from isometry_data.variants import write_vcf
+
+    from isometry_genome.streams import write_rows
+
+    n, shown = 0, []
+
+    def counted() -> Iterator[Any]:
+        nonlocal n
+        for pair in told:
+            if n < SHOWN:
+                shown.append(_row(*pair))
+            n += 1
+            yield pair
+
+    if out.suffix == VCF:
+        write_vcf(out, counted())
+    else:
+        write_rows(out, (_row(*pair) for pair in counted()))
+    return n, shown
