@@ -1,0 +1,292 @@
+"""What the genome app reaches on measured genomes, beside simpler predictors of the same split.
+
+    python docs/genomes.py replichore --write               # E. coli: leading or lagging strand, by context
+    python docs/genomes.py promoters --seeds 0 1 2 --write  # five folds of E. coli sigma-70 and mouse TATA
+    python docs/genomes.py timing --write                   # yeast, four folds of chromosomes, by context: hours
+    python docs/genomes.py variants --write                 # BRCA1, CAGI5, enhancers and genes; --nets: networks, too
+
+Needs ISOMETRY_DATA. Each result is kept in docs/genomes.json as soon as it is there; a command goes on where it
+stopped. Without --write the table is only printed. CPU seconds are those of one thread, with scores and report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from genome_cnn import two_layer_cnn
+from genome_variants import VARIANTS, variant_page
+from isometry.app import Data, load_app
+from isometry.durable import write_whole
+from isometry.loaded import load
+from isometry.story import train
+from isometry_genome.baselines import base_numbers, logistic_regression, skew, word_counts
+from isometry_genome.dataset import WindowDataset, collate
+from isometry_genome.findings import by_chromosome
+from isometry_genome.letters import reverse_complement
+from isometry_genome.model import GenomeModel
+from isometry_genome.objective import probabilities
+from isometry_genome.scores import class_scores
+from torch import Tensor
+
+PAGE, RESULTS = Path(__file__).with_suffix(".md"), Path(__file__).with_suffix(".json")
+Row = dict[str, Any]
+
+CONTEXTS: dict[int, Row] = {
+    1_000: {"n_train": None, "epochs": 8, "batch_size": 64},
+    5_000: {"n_train": None, "epochs": 4, "batch_size": 32},
+    20_000: {"n_train": 1_200, "epochs": 2, "batch_size": 16},
+    100_000: {"n_train": 480, "epochs": 1, "batch_size": 8},
+}
+"""Of the strand task: about 20 to 50 million bases are read in training, whatever the context."""
+TIMING_CONTEXTS = (1_024, 8_192, 32_768, 131_072)
+SETS = ("ecoli_s70", "mouse_tata")
+PUBLISHED = {"ecoli_s70": (0.90, 0.96), "mouse_tata": (0.97, 0.97)}
+"""Sensitivity and specificity, Umarov & Solovyev 2017, on splits of their own."""
+N_TURNED = 32
+"""Test windows, evenly spaced, of which both strands are read."""
+
+
+# Strands of E. coli
+
+
+def replichore(context: int, fold: int, seed: int, runs: Path) -> list[Row]:
+    own = dict(CONTEXTS[context])
+    fit = {"epochs": own["epochs"], "batch_size": own["batch_size"], "evaluate_every": own["epochs"]}
+    changes = {"data": {"fold": fold, "length": context, "n_train": own["n_train"]}, "fit": fit}
+    model, data, scores, seconds = _trained("replichore", f"strand-{context}-{fold}-{seed}", seed, runs, changes)
+    windows = data.test
+    assert isinstance(windows, WindowDataset)
+    read = [windows[i] for i in range(len(windows))]
+    labels = np.array([int(window.label) for window in read])
+    skews = _of_values(np.array([skew(window.codes, context) for window in read]), labels)
+    (held,) = {place.chrom for place in windows.places}
+    codes = collate(read[:: max(len(read) // N_TURNED, 1)]).codes
+    row = {"held_out": held, "n_test": len(read), "skew": skews["auroc"], "cpu_s": seconds}
+    return [row | {"auroc": scores["auroc"], "accuracy": scores["accuracy"], "strands": strands_apart(model, codes)}]
+
+
+def strands_apart(model: GenomeModel, codes: Tensor) -> float:
+    """The largest difference between logits of one strand and swapped logits of the other, over their size."""
+    with torch.no_grad():
+        said = model(probabilities(codes, model))["classes"]
+        other = model(probabilities(reverse_complement(codes), model))["classes"].flip(-1)
+    return float((said - other).abs().max() / said.square().mean().sqrt())
+
+
+def replichore_page(rows: list[Row]) -> str:
+    lines = [
+        "| context (kb) | strains held out | seeds | AUROC | accuracy | AUROC of GC skew | strands apart | CPU s |"
+    ]
+    lines.append("|---" * 8 + "|")
+    for context, own in _groups(rows, "context"):
+        lines.append(
+            f"| {context / 1000:g} | {len({r['fold'] for r in own})} | {len({r['seed'] for r in own})} | "
+            f"{_spread(own, 'auroc')} | {_spread(own, 'accuracy')} | {_spread(own, 'skew')} | "
+            f"{max(r['strands'] for r in own):.0e} | {_mean(own, 'cpu_s'):.0f} |"
+        )
+    return "\n".join(lines)
+
+
+# Promoters
+
+
+def promoters(name: str, fold: int, seed: int, runs: Path) -> list[Row]:
+    """A row for each predictor."""
+    changes = {"data": {"promoters": name, "fold": fold}}
+    model, data, _, seconds = _trained("promoters", f"{name}-{fold}-{seed}", seed, runs, changes)
+    parts = [_read(part) for part in (data.train, data.valid, data.test)]
+    (codes, labels), valid, (asked, truth) = parts
+    with torch.no_grad():
+        logits = model(probabilities(asked, model))["classes"].double().numpy()
+    rows = [{"what": "this app", **_of_values(logits[:, 1] - logits[:, 0], truth), "cpu_s": seconds}]
+    others: dict[str, Callable[[], np.ndarray]] = {
+        "two-layer CNN": lambda: two_layer_cnn((codes, labels), valid, asked, seed)
+    }
+    if seed == 0:  # nothing in them is drawn
+        others["words of 1 to 4 bases"] = lambda: logistic_regression(word_counts(codes), labels, word_counts(asked))
+        others["letters by position"] = lambda: logistic_regression(_letters(codes), labels, _letters(asked))
+    for what, predict in others.items():
+        before = time.process_time()
+        rows.append({"what": what, **_of_values(predict(), truth), "cpu_s": time.process_time() - before})
+    return rows
+
+
+def _read(windows: Any) -> tuple[Tensor, np.ndarray]:
+    batch = collate([windows[i] for i in range(len(windows))])
+    return batch.codes, batch.label.numpy()
+
+
+def _letters(codes: Tensor) -> np.ndarray:
+    """[n, 4 · length] 1 where a base is that letter."""
+    return np.stack([(base_numbers(own)[:, None] == np.arange(4)).ravel() for own in codes]).astype(np.float64)
+
+
+def promoters_page(rows: list[Row]) -> str:
+    lines = ["| set | predictor | folds × seeds | AUROC | MCC | sensitivity | specificity | CPU s |", "|---" * 8 + "|"]
+    for name, of_set in _groups(rows, "set"):
+        for what, own in _groups(of_set, "what"):
+            scores = " | ".join(_spread(own, key) for key in ("auroc", "mcc", "sensitivity", "specificity"))
+            n = f"{len({r['fold'] for r in own})} × {len({r['seed'] for r in own})}"
+            lines.append(f"| {name} | {what} | {n} | {scores} | {_mean(own, 'cpu_s'):.1f} |")
+        sensitivity, specificity = PUBLISHED[name]
+        lines.append(f"| {name} | published | own split | | | {sensitivity:.2f} | {specificity:.2f} | |")
+    return "\n".join(lines)
+
+
+# Timing of yeast
+
+
+def timing(context: int, fold: int, seed: int, runs: Path) -> list[Row]:
+    changes = {"data": {"length": context, "fold": fold}, "fit": {"batch_size": max(4 * 131_072 // context, 4)}}
+    changes["fit"]["batch_size"] = min(changes["fit"]["batch_size"], 64)
+    model, data, scores, seconds = _trained("timing", f"timing-{context}-{fold}-{seed}", seed, runs, changes)
+    position = by_chromosome(model, data)[-1]["r of position"]
+    return [{"r": scores["pearson"], "r_pooled": scores["pearson_pooled"], "position": position, "cpu_s": seconds}]
+
+
+def timing_page(rows: list[Row]) -> str:
+    lines = ["| context (kb) | folds | seeds | r, mean of chromosomes | r, pooled | r of position | CPU s |"]
+    lines.append("|---" * 7 + "|")
+    for context, own in _groups(rows, "context"):
+        lines.append(
+            f"| {context / 1024:g} | {len({r['fold'] for r in own})} | {len({r['seed'] for r in own})} | "
+            f"{_spread(own, 'r')} | {_spread(own, 'r_pooled')} | {_spread(own, 'position')} | "
+            f"{_mean(own, 'cpu_s'):.0f} |"
+        )
+    return "\n".join(lines)
+
+
+# One run, its scores
+
+
+def _trained(
+    preset: str, name: str, seed: int, runs: Path, changes: Row
+) -> tuple[GenomeModel, Data, dict[str, float], float]:
+    """The best weights of a run, its data, the scores of its test set, and the CPU seconds of all that."""
+    before = time.process_time()
+    app = load_app("genome")
+    settings = app.presets[preset].changed(seed=seed, **changes)
+    done = train(app, settings, runs / name, is_quiet=True)
+    seconds = time.process_time() - before
+    model = load(app, done.folder).model
+    assert isinstance(model, GenomeModel)
+    return model.eval(), app.data(settings), done.scores["test"], seconds
+
+
+def _of_values(values: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Scores of one number for each record, positive for the second class."""
+    scores, said = class_scores(np.stack([-values, values], 1) / 2, labels), values > 0
+    sides = {"sensitivity": said[labels == 1].mean(), "specificity": (~said[labels == 0]).mean()}
+    return {key: scores[key] for key in ("auroc", "mcc")} | {key: float(value) for key, value in sides.items()}
+
+
+# The results and the page
+
+
+class Table(NamedTuple):
+    """`keys` of all results, how the rows of one are measured, and what the page says of all rows."""
+
+    keys: Callable[[argparse.Namespace], Iterable[Row]]
+    measure: Callable[..., list[Row]]
+    page: Callable[[list[Row]], str]
+
+
+def _by_context(contexts: Iterable[int], n_folds: int) -> Callable[[argparse.Namespace], list[Row]]:
+    def keys(asked: argparse.Namespace) -> list[Row]:
+        folds = range(n_folds) if asked.folds is None else asked.folds
+        return [{"context": c, "fold": f, "seed": s} for s in asked.seeds for f in folds for c in contexts]
+
+    return keys
+
+
+def _by_set(asked: argparse.Namespace) -> list[Row]:
+    folds = range(5) if asked.folds is None else asked.folds
+    return [{"set": name, "fold": f, "seed": s} for name in asked.sets for s in asked.seeds for f in folds]
+
+
+TABLES = {
+    "replichore": Table(_by_context(CONTEXTS, 3), lambda key, runs: replichore(**key, runs=runs), replichore_page),
+    "promoters": Table(
+        _by_set, lambda key, runs: promoters(key["set"], key["fold"], key["seed"], runs), promoters_page
+    ),
+    "timing": Table(_by_context(TIMING_CONTEXTS, 4), lambda key, runs: timing(**key, runs=runs), timing_page),
+    "variants": Table(
+        lambda asked: [
+            {"task": task, "seed": s}
+            for s in asked.seeds
+            for task in VARIANTS
+            if asked.nets or not VARIANTS[task].is_net
+        ],
+        lambda key, runs: VARIANTS[key["task"]].measure(key["seed"], runs),
+        variant_page,
+    ),
+}
+
+
+def kept() -> dict[str, list[Row]]:
+    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    return {name: found.get(name, []) for name in TABLES}
+
+
+def measure(name: str, asked: argparse.Namespace) -> None:
+    for key in TABLES[name].keys(asked):
+        if not any(key.items() <= row.items() for row in kept()[name]):
+            found = [key | row for row in TABLES[name].measure(key, asked.runs)]
+            results = kept()
+            results[name] += found
+            write_whole(RESULTS, (json.dumps(results, indent=1) + "\n").encode())
+            print(*found, sep="\n", flush=True)
+
+
+def write(name: str, text: str) -> None:
+    page, begin, end = PAGE.read_text(encoding="utf-8"), f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, after = page.partition(begin)[0], page.partition(end)[2]
+    write_whole(PAGE, f"{before}{begin}\n{text}\n{end}{after}".encode())
+
+
+def _groups(rows: list[Row], key: str) -> list[tuple[Any, list[Row]]]:
+    """In the order of their first rows; contexts rise."""
+    names = list(dict.fromkeys(row[key] for row in rows))
+    return [(n, [row for row in rows if row[key] == n]) for n in (sorted(names) if key == "context" else names)]
+
+
+def _mean(rows: list[Row], key: str) -> float:
+    return statistics.mean(row[key] for row in rows)
+
+
+def _spread(rows: list[Row], key: str) -> str:
+    """Mean, and standard deviation over folds and seeds."""
+    values = [row[key] for row in rows]
+    return f"{statistics.mean(values):.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=list(TABLES))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
+    parser.add_argument("--folds", type=int, nargs="*", default=None, help="all, unless named")
+    parser.add_argument("--sets", nargs="*", choices=SETS, default=SETS)
+    parser.add_argument("--nets", action="store_true", help="variants: train networks, too")
+    parser.add_argument("--runs", type=Path, default=Path("runs/genomes"))
+    parser.add_argument("--write", action="store_true", help="into docs/genomes.md")
+    parser.add_argument("--draw", action="store_true", help="measure nothing")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    if not asked.draw:
+        measure(asked.table, asked)
+    text = TABLES[asked.table].page(kept()[asked.table])
+    print(text)
+    if asked.write:
+        write(asked.table, text)
+
+
+if __name__ == "__main__":
+    main()
