@@ -125,7 +125,6 @@ OPTIM = OptimSettings(rate=2e-3, clip=1.0)
 QUICK = OptimSettings(name="muon", rate=4e-3, clip=1.0, schedule=ScheduleSettings(name="wsd", decay=0.3))
 
 NEARER_FIRST = CurriculumSettings(levels=(0.01, 0.08, 0.32, 1.0), begins=(0.0, 0.3, 0.7, 0.85))
-SHORTER_FIRST = CurriculumSettings(levels=(0.125, 0.5, 1.0), begins=(0.0, 0.4, 0.8))
 
 SMALL = ModelSettings(
     heads=("classes", "profile"),
@@ -158,10 +157,10 @@ PRESETS = {
         fit=FitSettings(epochs=40, batch_size=16, average=0.95, evaluate_every=40, curriculum=NEARER_FIRST),
     ),
     "replichore": GenomeSettings(
-        data=SourceSettings(source="strand"),
-        model=REAL.changed(heads=("classes",), width=64, strands="equivariant"),
-        optim=OPTIM.changed(rate=1e-3),
-        fit=FitSettings(epochs=6, batch_size=8, average=0.98, curriculum=SHORTER_FIRST),
+        data=SourceSettings(source="strand", length=100_000, n_train=480),
+        model=SMALL.changed(heads=("classes",), width=32, stem=8, pool="mean", strands="equivariant"),
+        optim=OPTIM.changed(rate=3e-3),
+        fit=FitSettings(epochs=1, batch_size=8, average=0.9),
     ),
     "timing": GenomeSettings(
         data=SourceSettings(source="timing"),
