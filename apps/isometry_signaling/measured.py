@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from isometry_data.units import amount
 
 from isometry_signaling.dataset import CellTable, Names
 from isometry_signaling.readings import Readings, joined, matching, readings_of
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-FEWEST = 10  # cells of an environment, on average
+FEWEST = 10  # cells of an environment
 
 
 class Measured(NamedTuple):
@@ -33,7 +35,7 @@ class Measured(NamedTuple):
 def measured(settings: SourceSettings, seed: int) -> Measured:
     """Read the files of these settings; cells are set apart where no file is named."""
     first = settings.train[0]
-    ligands = matching(first, settings.outputs)
+    ligands = _outputs(first, settings)
     genes = matching(first, settings.genes)
     train, valid, test = (
         joined([readings_of(file, ligands, genes, settings.input, is_labelled=True) for file in files])
@@ -43,12 +45,13 @@ def measured(settings: SourceSettings, seed: int) -> Measured:
     )
     assert train is not None
     names = Names(ligands, genes, settings.input, _labels(train, first, settings.input))
+    _check_outputs(train, ligands, first)
     length = len(ligands) if settings.is_course else 1
     taught = table_of(train, names.labels, length)
     held_out: list[CellTable] = []
     for place, found in ((2, test), (1, valid)):  # the test first: a file for validation does not change it
         if found is None:
-            taught, apart = _set_apart(taught, settings.held_out, seed + place)
+            taught, apart = set_apart(taught, settings.held_out, seed + place)
         else:
             apart = _checked(table_of(found, names.labels, length), found, names)
         held_out.append(apart)
@@ -76,24 +79,45 @@ def table_of(columns: Readings, labels: Sequence[str], length: int, n_numbers: i
 
 
 def _labels(train: Readings, file: Path, name: str) -> tuple[str, ...]:
-    labels = sorted(set(train.environment), key=_by_number)
-    if "" in labels:
-        raise ValueError(f"{file}: a cell without a value of '{name}'; leave it out, or give it one")
+    counts = Counter(train.environment)
+    labels = sorted(counts, key=_by_number)
     if len(labels) < 2:
-        raise ValueError(f"{file}: column '{name}' is {labels[0]} everywhere; expected at least two environments")
-    n_cells = len(train.environment)
-    if n_cells < FEWEST * len(labels):
         raise ValueError(
-            f"{file}: {len(labels)} values of '{name}' in {n_cells} cells; expected {FEWEST} cells of each, or more"
+            f"{file}: column '{name}' is {labels[0]} everywhere; expected at least two environments: one dose only "
+            "tells nothing of information; add cells of another dose, or of a control (0)"
+        )
+    few = [f"{label} ({counts[label]})" for label in labels if counts[label] < FEWEST]
+    if few:
+        raise ValueError(
+            f"{file}: too few cells of {len(few)} of {len(labels)} values of '{name}': {', '.join(few[:8])}; expected "
+            f"{FEWEST} cells of each, or more; measure more, or leave those rows out"
         )
     return tuple(labels)
 
 
+def _outputs(file: Path, settings: SourceSettings) -> tuple[str, ...]:
+    found = matching(file, settings.outputs)
+    if settings.input in found:
+        raise ValueError(
+            f"{file}: --data.outputs {' '.join(settings.outputs)} name the input '{settings.input}', too: the cells "
+            "would be shown the answer; name the outputs without it"
+        )
+    return found
+
+
+def _check_outputs(train: Readings, ligands: Sequence[str], file: Path) -> None:
+    constant = np.flatnonzero(np.ptp(train.ligands, axis=0) == 0)
+    if len(constant):
+        name, value = ligands[constant[0]], train.ligands[0, constant[0]]
+        raise ValueError(
+            f"{file}: column '{name}' is {value:g} in every cell: a constant output tells nothing; leave it out of "
+            "--data.outputs, or check the export"
+        )
+
+
 def _by_number(text: str) -> tuple[float, str]:
-    try:
-        return float(text), text
-    except ValueError:
-        return float("inf"), text
+    found = amount(text)
+    return (found[0] if found else float("inf")), text
 
 
 def _checked(table: CellTable, columns: Readings, names: Names) -> CellTable:
@@ -104,7 +128,7 @@ def _checked(table: CellTable, columns: Readings, names: Names) -> CellTable:
     return table
 
 
-def _set_apart(table: CellTable, share: float, seed: int) -> tuple[CellTable, CellTable]:
+def set_apart(table: CellTable, share: float, seed: int) -> tuple[CellTable, CellTable]:
     """The rest, and this share of the cells of each environment, two at least."""
     rng = np.random.default_rng(seed)
     is_apart = np.zeros(len(table), dtype=bool)

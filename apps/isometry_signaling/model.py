@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
+from isometry.calibrate import Temperature
 from isometry.initialise import Projection, initialise
 from isometry.settings import Settings
 from pydantic import NonNegativeInt, PositiveInt, model_validator
@@ -103,6 +104,7 @@ class SignalingModel(nn.Module):
         self.entry = Projection(self.encoder.n_out, self.state.n_raw)
         initialise(self.entry, "linear")
         self.environment = _environment(s)
+        self.posterior = Temperature() if s.environment == "classes" else None
         self.genes = GeneDecoder(s.n_state, len(s.genes), s.decoder) if s.genes else None
         self.register_buffer("shift", torch.tensor(s.shift or (0.0,) * n_in), persistent=False)
         whitening = torch.tensor(s.whitening) if s.whitening else torch.eye(n_in)
@@ -125,6 +127,11 @@ class SignalingModel(nn.Module):
         loss, mean = self.genes(values, self.scaled(genes))
         return Kept(state, decoded, (shares * loss).sum(1), (shares[..., None] * mean).sum(1))
 
+    def told(self, kept: Kept) -> Tensor:
+        """[n, n_environments] what is read off the states that a cell may take, averaged and calibrated."""
+        assert self.posterior is not None
+        return self.posterior(log_posterior(kept)).softmax(-1)
+
     def warm(self, ratio: float) -> None:
         """Make ready for a beta that is larger by this ratio."""
         if isinstance(self.state, CategoricalState):
@@ -134,6 +141,11 @@ class SignalingModel(nn.Module):
         """Expression in standard deviations."""
         s = self.settings
         return (genes - genes.new_tensor(s.gene_means)) / genes.new_tensor(s.gene_scales)
+
+
+def log_posterior(kept: Kept) -> Tensor:
+    """[n, n_environments] log of the decoder's probabilities, averaged over the states that a cell may take."""
+    return (kept.state.shares.log()[..., None] + kept.environment.told).logsumexp(1)
 
 
 def _damped(x: Tensor, share: float) -> Tensor:

@@ -6,16 +6,18 @@ import math
 from functools import partial
 
 import numpy as np
-from isometry.objective import Loss, Objective
+import torch
+from isometry.objective import Labelled, Loss, Objective
 from isometry.settings import Settings
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
 
 from isometry_signaling.certificate import certify
 from isometry_signaling.dataset import Cell
-from isometry_signaling.model import Kept, SignalingModel
+from isometry_signaling.model import Kept, SignalingModel, log_posterior
 
 NATS = math.log(2.0)  # per bit
+SURE = 1 - 1e-6  # p(E | record) of an environment that is known
 
 
 class LossSettings(Settings):
@@ -31,10 +33,15 @@ class LossSettings(Settings):
     """How much of what genes ask for reaches the state; 0: they are read off it and do not shape it."""
 
 
-def objective_of(settings: LossSettings) -> Objective:
-    """The loss and the scores as the engine wants them."""
+def objective_of(settings: LossSettings, environment: str = "numbers") -> Objective:
+    """The loss and the scores as the engine wants them; an environment of classes is calibrated in the end."""
     return Objective(
-        partial(_loss, settings), partial(measure, settings), partial(score, settings), "lagrangian", "smaller"
+        partial(_loss, settings),
+        partial(measure, settings),
+        partial(score, settings),
+        "lagrangian",
+        "smaller",
+        classes if environment == "classes" else None,
     )
 
 
@@ -68,16 +75,22 @@ def measure(_settings: LossSettings, net: nn.Module, batch: Cell) -> dict[str, T
         "stratum": batch.stratum,
     }
     if net.settings.environment == "classes":
-        rows["hit"] = batch.environment.gather(1, posterior(kept).argmax(1, keepdim=True))[:, 0]
+        rows["hit"] = batch.environment.gather(1, log_posterior(kept).argmax(1, keepdim=True))[:, 0]
     if net.genes is not None:
         scaled = net.scaled(batch.genes)
         rows["gene_error"], rows["gene_size"] = (kept.genes - scaled).square(), scaled.square()
     return rows
 
 
-def posterior(kept: Kept) -> Tensor:
-    """[n, n_environments] what is read off the states that a cell may take, averaged."""
-    return (kept.state.shares[..., None] * kept.environment.told.exp()).sum(1)
+def classes(net: nn.Module, batch: Cell) -> dict[str, Labelled]:
+    """What is read off the state of each cell, averaged; of cells whose environment is sure, its number.
+
+    The temperature comes after the average. The decoder within it, by which relevance is bounded, stays as it is.
+    """
+    assert isinstance(net, SignalingModel)
+    kept = net(batch.ligand, batch.noise, batch.environment, batch.genes)
+    share, place = batch.environment.max(1)
+    return {"posterior": Labelled(log_posterior(kept), torch.where(share > SURE, place, -1))}
 
 
 def score(settings: LossSettings, rows: dict[str, np.ndarray]) -> dict[str, float]:

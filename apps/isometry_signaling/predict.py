@@ -12,7 +12,7 @@ from torch import nn
 
 from isometry_signaling.dataset import Cell, Cells
 from isometry_signaling.model import SignalingModel
-from isometry_signaling.objective import NATS, posterior
+from isometry_signaling.objective import NATS
 
 AT_ONCE = 4096
 """Cells of one batch: bounds the memory, whatever the number of cells."""
@@ -74,7 +74,7 @@ def _of_batch(model: SignalingModel, batch: Cell) -> Prediction:
         kept = model(batch.ligand, batch.noise, batch.environment, batch.genes)
         gained = torch.full_like(kept.state.rate, torch.nan)
         if s.environment == "classes":
-            environment = posterior(kept)
+            environment = model.told(kept)
             ratio = environment.clamp(min=1e-30).log() - environment.new_tensor(s.prior).log()
             gained = (environment * ratio).sum(1) / NATS
         else:

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from isometry_data.columns import Columns, read_columns
+from isometry_data.columns import MISSING, Columns, read_columns
+from isometry_data.doses import inputs_of
+from isometry_data.units import amount, unit
 
 Array = np.ndarray
 
 N_SHOWN = 6  # columns that a message names
+KINDS = ("mass per volume", "molar")  # of units that doses are written with
 
 
 class Readings(NamedTuple):
@@ -43,6 +46,12 @@ def readings_of(
     if not is_whole.any():
         raise ValueError(f"{file}: no cell has a number in each of {_some(ligands)}; choose other columns")
     told = _environments(table, environment, is_labelled)
+    for row in np.flatnonzero(is_whole) if is_labelled else ():
+        if told[row].lower() in MISSING:
+            raise ValueError(
+                f"{file}, {table.place(int(row))}, column {environment!r}: found nothing; say what the cell was given "
+                "(0 for a control), or leave the row out"
+            )
     n_lost = int((~is_whole).sum())
     note = f"{file}: {n_lost} of {table.n_rows} cells left out, a value of {_some(ligands)} is missing"
     kept = [told[row] for row in np.flatnonzero(is_whole)]
@@ -75,7 +84,20 @@ def label(text: str) -> str:
 def _environments(table: Columns, name: str, is_labelled: bool) -> list[str]:
     if not is_labelled and name not in table.columns:
         return [""] * table.n_rows
-    return [label(text) for text in table.texts(name)]
+    texts = [label(text) for text in table.texts(name)]
+    if not any(_is_dose(text) for text in set(texts)):
+        return texts
+    rows = [row for row, text in enumerate(texts) if text.lower() not in MISSING]
+    given = inputs_of(table, [name], np.array(rows))
+    for row, code in zip(rows, given.codes, strict=True):
+        texts[row] = f"{given.labels[code]} {given.unit}"
+    return texts
+
+
+def _is_dose(text: str) -> bool:
+    """Whether it is a number with a unit that is known."""
+    found = amount(text)
+    return found is not None and unit(found[1]).kind in KINDS
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Where a run's cells come from: the simulated cascade, jointly Gaussian variables, or a table of measured cells."""
+"""Where a run's cells come from: the simulated cascade, jointly Gaussian variables, real pathways, or your table."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from isometry_signaling.dataset import CellTable, Names
 from isometry_signaling.gaussian import GaussianPair, course_pair, points_like, vector_pair
 from isometry_signaling.measured import measured
+from isometry_signaling.pathways import PATHWAYS, pathway_cells
 
 Array = np.ndarray
 
@@ -23,9 +24,10 @@ Array = np.ndarray
 class SourceSettings(Settings):
     """Which cells to train, validate and test on."""
 
-    source: Literal["cascade", "gaussian", "course", "files"] = "cascade"
+    source: Literal["cascade", "gaussian", "course", "nfkb", "stat", "laci", "files"] = "cascade"
     """cascade: ligand counts and genes of the simulated cascade; gaussian, course: a vector or a time course whose
-    exact curve is known in closed form; files: yours."""
+    exact curve is known in closed form; nfkb, stat, laci: responses of real cells to doses that are equally often
+    (`isometry_signaling.pathways`); files: yours."""
     is_exact: bool = False
     """cascade: every number of ligands with its probability in place of drawn cells. gaussian, course: the few points
     that have mean and covariance of the drawn cells, all that a linear network can learn from them."""
@@ -58,7 +60,7 @@ class SourceSettings(Settings):
     is_course: bool = False
     """files: the outputs are one quantity at successive moments."""
     held_out: float = Field(default=0.2, gt=0, lt=0.5)
-    """files: share of the cells for validation, and again for the test, where no file is named."""
+    """files, real cells: share for the test, and of the others for validation, where no file is named."""
 
 
 class Sources(NamedTuple):
@@ -79,6 +81,9 @@ def cells_of(settings: SourceSettings, seed: int) -> Sources:
     """Draw or read. Raises ValueError or OSError with file and line for what cannot be used."""
     if settings.source == "files":
         return _files(settings, seed)
+    if settings.source in PATHWAYS:
+        *tables, names, file = pathway_cells(settings.source, settings.held_out, seed)
+        return Sources(*tables, names, checksums([file]), (PATHWAYS[settings.source].title,))
     identity = {"seed": str(seed)}
     if settings.source == "cascade":
         names = CASCADE_NAMES._replace(labels=tuple(f"{dose:g}" for dose in settings.doses))

@@ -143,6 +143,13 @@ PRESETS = {
         fit=TABLE,
     ),
     "gaussian": GAUSSIAN,
+    "pathway": SignalingSettings(
+        data=SourceSettings(source="nfkb"),
+        model=ModelSettings(width=16, state="categorical", n_state=16, decoder=0, n_draws=1),
+        loss=LossSettings(beta=20.0),
+        optim=OPTIM,
+        fit=FitSettings(epochs=30, batch_size=256, average=0.99),
+    ),
     "course": SignalingSettings(
         data=SourceSettings(source="course", n_train=8000, n_test=32_768),
         model=ModelSettings(encoder="convolution", width=16, noise="shared", n_components=0, decoder=0),
@@ -152,7 +159,7 @@ PRESETS = {
     ),
 }
 """tiny: drawn cells of the simulated cascade; cascade: its exact table and a state of kinds; gaussian: a linear network
-on jointly Gaussian variables; course: a convolution along a time course."""
+on jointly Gaussian variables; pathway: real cells and a state of kinds; course: a convolution along a time course."""
 
 APP = App(
     name="signaling",
@@ -162,7 +169,7 @@ APP = App(
     learn=learn,
     collate=collate,
     model=lambda settings: SignalingModel(settings.model),
-    objective=lambda settings: objective_of(settings.loss),
+    objective=lambda settings: objective_of(settings.loss, settings.model.environment),
     read=read,
     predict=predict,
     report=findings,

@@ -38,10 +38,10 @@ class Truth:
 
 def truth_of(settings: SourceSettings) -> Truth | None:
     """None for measured cells."""
-    if settings.source == "files":
-        return None
     if settings.source == "cascade":
         return _of_cascade(cascade_of(settings))
+    if settings.source not in ("gaussian", "course"):
+        return None
     exact = pair_of(settings).exact
     betas = np.geomspace(exact.critical_betas[0], 1e6, 2000)
     enough = np.argmax(exact.curve(betas)[:, 1] >= NEARLY_ALL * exact.information)

@@ -79,11 +79,45 @@ def test_outputs_in_the_order_of_time_are_a_course(tmp_path: Path) -> None:
         ("amount,response_1,gene_a\n" + "1,2,3\n" * 20, "no column 'dose'"),
         ("dose,signal,gene_a\n" + "1,2,3\n" * 20, "response_"),
         ("dose,response_1,gene_a\n" + "1,,3\n0,,2\n" * 20, "no cell has a number"),
+        ("dose,response_1,gene_a\n" + "1,4,3\n0,4,2\n" * 20, "'response_1' is 4 in every cell.*leave it out"),
+        ("dose,response_1,gene_a\n" + "1,2,3\n0,3,2\n" * 5, r"values of 'dose': 0 \(5\), 1 \(5\).*measure more"),
+        ("dose,response_1,gene_a\n" + "1,2,3\n0,3,2\n" * 20 + "5,1,1\n", r"too few cells of 1 of 3.*5 \(1\)"),
+        ("dose,response_1,gene_a\n" + "1 ng/mL,2,3\n1 nM,3,2\n" * 20, "line 3, column 'dose': found '1 nM'.*units"),
+        ("dose,response_1,gene_a\n" + "1 ng/mL,2,3\n5,3,2\n" * 20, "line 3, column 'dose': found '5'.*units"),
+        ("dose,response_1,gene_a\n" + "1,2,3\n,3,2\n" * 20, "line 3, column 'dose': found nothing.*leave the row"),
+        ("dose,response_1,gene_a\n" + "1,2,3\n0,inf,2\n" * 20, "line 3, column 'response_1': found an infinite"),
     ],
 )
 def test_a_wrong_table_is_named(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         APP.data(settings_of(written(tmp_path / "cells.csv", text=text)))
+
+
+def test_an_input_among_the_outputs_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="name the input 'dose', too"):
+        APP.data(settings_of(written(tmp_path / "cells.csv"), outputs=("dose", "response_*")))
+
+
+def test_doses_of_one_kind_of_unit_are_one_dose(tmp_path: Path) -> None:
+    text = "dose,response_1,gene_a\n" + "0,1,3\n1 ng/mL,2,3\n1000 pg/mL,3,2\n" * 20
+    settings = settings_of(written(tmp_path / "cells.csv", text=text))
+    assert APP.learn(settings, APP.data(settings)).model.labels == ("0 ng/mL", "1 ng/mL")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("response_1,other\n1,2\n", "no column 'response_2'"),
+        ("response_1,response_2\n1,high\n", "line 2, column 'response_2': found 'high', expected a number"),
+        ("response_1,response_2\n,2\nnan,1\n", "no cell has a number in each of response_1, response_2"),
+        ("response_1,response_2,response_2\n1,2,3\n", "columns 2 and 3 have one name, 'response_2'; rename"),
+    ],
+)
+def test_cells_that_cannot_be_predicted_are_named(tmp_path: Path, text: str, says: str) -> None:
+    settings = settings_of(written(tmp_path / "cells.csv"))
+    settings = APP.learn(settings, APP.data(settings))
+    with pytest.raises(ValueError, match=says):
+        read(settings, [written(tmp_path / "new.csv", text=text)])
 
 
 def test_no_file_is_named() -> None:

@@ -12,7 +12,7 @@ from isometry import story
 from isometry.doctor.leaves import float_leaves
 from isometry.interrupt import Interrupted
 from isometry_signaling.dataset import collate
-from isometry_signaling.objective import NATS, LossSettings, measure, objective_of, score
+from isometry_signaling.objective import NATS, LossSettings, classes, measure, objective_of, score
 from isometry_signaling.train import APP, PRESETS
 
 SAME = 1e-5
@@ -64,6 +64,26 @@ def test_scores_are_weighted_means_and_bounds_stand_outside_them(case) -> None:
     assert found["rate_upper"] > found["rate"]
     assert found["relevance_lower"] == 0 > found["relevance"]  # untrained: 0 is the better bound
     assert found["lagrangian"] == pytest.approx(found["rate"] - 8 * found["relevance"])
+
+
+def test_a_temperature_changes_what_is_told_and_no_bound(case) -> None:
+    """Calibration comes after the average over states; the decoder in the certificates stays as it was trained."""
+    model, batch = case
+    before, kept = measure(QUICK.loss, model, batch), model(batch.ligand, batch.noise, batch.environment, batch.genes)
+    logits, labels = classes(model, batch)["posterior"]
+    torch.testing.assert_close(model.told(kept), logits.softmax(-1), rtol=SAME, atol=SAME)
+    assert torch.equal(labels, batch.environment.argmax(1))
+    model.posterior.temperature.fill_(2.0)
+    torch.testing.assert_close(model.told(kept), (logits / 2).softmax(-1), rtol=SAME, atol=SAME)
+    after = measure(QUICK.loss, model, batch)
+    model.posterior.temperature.fill_(1.0)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_an_environment_that_is_not_sure_calibrates_nothing(case) -> None:
+    model, batch = case
+    unsure = batch._replace(environment=torch.full_like(batch.environment, 0.25))
+    assert (classes(model, unsure)["posterior"].labels == -1).all()
 
 
 def test_cells_without_an_environment_give_no_scores(case) -> None:
