@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from isometry.settings import Settings
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from isometry_genome.dataset import GrammarDataset, Reading, WindowDataset
 from isometry_genome.grammar import length_for
@@ -30,6 +30,10 @@ class SourceSettings(Settings):
     """Share of bases that a language head guesses."""
     flips: bool | None = None
     """Training windows are read on either strand. None: as the source has it."""
+    masked: float = Field(default=0.0, ge=0, lt=1)
+    """Share of bases that training windows lack: short ones are learnt by heart otherwise."""
+    shift: NonNegativeInt = 0
+    """promoters: training windows move by up to so many bases either way."""
     shortest: PositiveInt = 4096
     """Bases of a window at a curriculum's lowest levels."""
     distance: PositiveInt = 50_000
@@ -109,6 +113,7 @@ def reading(settings: SourceSettings, wanted: Wanted, length: int, **more: Any) 
         resolution=wanted.resolution if has_profile else 1,
         hidden=wanted.hidden(settings),
         shortest=min(settings.shortest, length),
+        masked=settings.masked,
         **more,
     )
 

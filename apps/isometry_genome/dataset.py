@@ -12,7 +12,7 @@ from isometry.curriculum import length_at
 from torch import Tensor
 
 from isometry_genome.grammar import TRACKS, drawn, length_for
-from isometry_genome.letters import codes_of, reverse_complement
+from isometry_genome.letters import N, codes_of, reverse_complement
 
 NO_LABEL = -1
 
@@ -98,6 +98,8 @@ class Reading:
     """Training: windows move by up to so many bases either way."""
     flips: bool = False
     """Training: half of the windows are read on the other strand."""
+    masked: float = 0.0
+    """Training: share of bases read as N."""
     core: int | None = None
     """Evaluation: only so many bases at the window's centre have labels, so that each base counts once."""
     shortest: int = 1
@@ -156,6 +158,9 @@ class WindowDataset:
             middle += int(rng.integers(-reading.shift, reading.shift + 1))
         length = length_at(level, min(reading.shortest, reading.length), reading.length, reading.resolution)
         window = self._window(place, middle, length, rng)
+        if reading.masked:
+            is_masked = torch.from_numpy(rng.random(length) < reading.masked)
+            window = window._replace(codes=window.codes.masked_fill(is_masked, N))
         return flipped(window, self.facts.strands) if reading.flips and rng.random() < 0.5 else window
 
     def _place(self, index: int) -> Place:

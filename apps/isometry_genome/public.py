@@ -32,7 +32,7 @@ def promoters(settings: SourceSettings, wanted: Wanted, _seed: int) -> Found:
     parts = thirds(found.sequences, found.labels, settings.fold)
     length = settings.length or max(len(sequence) for sequence in found.sequences)
     sequences = InMemory({f"{found.name}_{i}": sequence for i, sequence in enumerate(found.sequences)})
-    own = reading(settings, wanted, length, flips=bool(settings.flips))
+    own = reading(settings, wanted, length, flips=bool(settings.flips), shift=settings.shift)
     facts = Facts(("no promoter", "promoter"))
 
     def made(numbers: np.ndarray) -> WindowDataset:
