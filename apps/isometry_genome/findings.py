@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from isometry.app import Data, Findings
 
+from isometry_genome.attention_distances import as_rows, attention_distances, distance_figure
 from isometry_genome.baselines import (
     Markov,
     by_position,
@@ -30,6 +31,8 @@ SKEWS = (1_000, 5_000, 10_000, 20_000, 50_000, 100_000)  # bases
 ORDERS = (1, 3, 6, 10)
 N_READ = 500
 """Windows, evenly spaced, by which languages are compared."""
+N_WATCHED = 8
+"""Windows, evenly spaced, whose attention is told."""
 
 
 def findings(model: Any, settings: Any, data: Data) -> Findings:
@@ -46,7 +49,13 @@ def findings(model: Any, settings: Any, data: Data) -> Findings:
         makes["Bits per hidden base of the test set"] = beside_markov
     if data.test is None:
         return Findings()
-    return Findings({name: make(model, data) for name, make in makes.items()})
+    found = Findings({name: make(model, data) for name, make in makes.items()})
+    if settings.model.trunk == "attention":
+        n = min(N_WATCHED, len(data.test))
+        distances = attention_distances(model, [data.test[i * len(data.test) // n].codes for i in range(n)])
+        found.tables["How far attention looks"] = as_rows(distances)
+        found.figures["How far attention looks"] = distance_figure(distances)
+    return found
 
 
 # Classes
