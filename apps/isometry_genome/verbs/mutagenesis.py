@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from isometry_genome.mutagenesis import Map
 
 PICTURES = (".png", ".svg", ".pdf")
+NOT_SHOWN = {"end", *(f"gradient_to_{base}" for base in "ACGT")}
+"""On the terminal."""
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -55,7 +57,7 @@ def _run(options: argparse.Namespace, _rest: list[str]) -> int:
     if options.json:
         print(as_json({"region": str(told.place), **_summary(told), "bases": rows}))
         return 0
-    print_rows(rows)
+    print_rows([{name: value for name, value in row.items() if name not in NOT_SHOWN} for row in rows])
     value = "" if told.value is None else f": {told.value:.4g}"
     print(f"{told.target.name}{value} ({told.target.unit})")
     if told.slopes is not None:

@@ -37,13 +37,13 @@ def _run(options: argparse.Namespace, _rest: list[str]) -> int:
     told = _told(options)
     if options.out is None:
         rows = [_row(*pair) for pair in told]
-        print(as_json(rows)) if options.json else print_rows(rows, SHOWN)
+        print(as_json(rows)) if options.json else print_rows(_narrow(rows), SHOWN)
         return 0
     n, shown = _written(options.out, told)
     if options.json:
         print(as_json({"written": str(options.out), "variants": n}))
         return 0
-    print_rows(shown)
+    print_rows(_narrow(shown))
     print(f"written: {options.out} ({n:,} variants)")
     return 0
 
@@ -67,6 +67,17 @@ def _row(variant: Any, effects: dict[str, Any]) -> dict[str, Any]:
     """Positions as in VCF, counted from 1."""
     at = {"chrom": variant.chrom, "position": variant.position + 1, "name": variant.name}
     return at | {"reference": variant.reference, "alternative": variant.alternative} | effects
+
+
+def _narrow(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For the terminal: differences alone."""
+    names = [name for name in (rows[0] if rows else {}) if not name.endswith(("_reference", "_alternative"))]
+    effects = [name for name in names if name not in ("chrom", "position", "name", "reference", "alternative")]
+    return [
+        {"variant": f"{row['chrom']}:{row['position']} {row['reference']}>{row['alternative']}"}
+        | {name: row[name] for name in effects}
+        for row in rows
+    ]
 
 
 def _written(out: Path, told: Iterable[Any]) -> tuple[int, list[dict[str, Any]]]:
