@@ -202,7 +202,8 @@ class Table(NamedTuple):
 def _by_context(contexts: Iterable[int], n_folds: int) -> Callable[[argparse.Namespace], list[Row]]:
     def keys(asked: argparse.Namespace) -> list[Row]:
         folds = range(n_folds) if asked.folds is None else asked.folds
-        return [{"context": c, "fold": f, "seed": s} for s in asked.seeds for f in folds for c in contexts]
+        chosen = [c for c in contexts if asked.contexts is None or c in asked.contexts]
+        return [{"context": c, "fold": f, "seed": s} for s in asked.seeds for f in folds for c in chosen]
 
     return keys
 
@@ -273,6 +274,7 @@ def main() -> None:
     parser.add_argument("table", choices=list(TABLES))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--folds", type=int, nargs="*", default=None, help="all, unless named")
+    parser.add_argument("--contexts", type=int, nargs="*", default=None, help="bases; all, unless named")
     parser.add_argument("--sets", nargs="*", choices=SETS, default=SETS)
     parser.add_argument("--nets", action="store_true", help="variants: train networks, too")
     parser.add_argument("--runs", type=Path, default=Path("runs/genomes"))
