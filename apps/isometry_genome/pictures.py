@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 COLOURS = dict(zip(BASES, (PALETTE[2], PALETTE[0], PALETTE[4], PALETTE[1]), strict=True))
 WIDTH_OF_A_BASE, NARROWEST, WIDEST, HEIGHT = 0.11, 5.0, 60.0, 1.7  # inches
+INCHES_OF_A_TICK = 1.0
 MOST_LETTERS = 500
 """In a logo; a longer region has bars."""
 DPI = 150
@@ -52,7 +53,7 @@ def picture(told: Map) -> Figure:
             _logo(axes[2], told, told.slopes.contributions, "gradient × input")
         for each in axes:
             each.set_xlim(told.place.start - 0.5, told.place.end - 0.5)
-            each.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+            each.xaxis.set_major_locator(MaxNLocator(max(round(width / INCHES_OF_A_TICK), 2), integer=True))
             each.ticklabel_format(axis="x", useOffset=False, style="plain")
         axes[-1].set_xlabel(f"{told.place.chrom}, base (from 0)")
     return figure
