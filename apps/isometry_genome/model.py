@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from isometry.attention import Rotary
 from isometry.calibrate import Temperature
 from isometry.settings import Settings
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
@@ -49,6 +50,10 @@ class ModelSettings(Settings):
     expansion: PositiveInt = 4
     """The feed-forward nets of the trunk are this many times wider inside."""
     attention: Literal["dot", "cosine"] = "dot"
+    is_sharpened: bool = False
+    """What the softmax of attention sees grows with the logarithm of the number of bins."""
+    is_stretched: bool = False
+    """At a level of a curriculum bins count as 1 / level bins: a distance looks as the whole task's does."""
     window: PositiveInt | None = None
     """Bins that a bin reads on either side, in each layer; None: all of them."""
     n_global: NonNegativeInt = 0
@@ -190,6 +195,12 @@ class GenomeModel(nn.Module):
             return parts
         n_cells = x.shape[1] // (self.settings.resolution if name == "profile" else 1)
         return [functional.pad(part, (0, 0, 0, n_cells - part.shape[1])) for part in parts]
+
+    def set_level(self, level: float) -> None:
+        """Of a curriculum whose levels are shares of the whole task's distances."""
+        for module in self.modules():
+            if isinstance(module, Rotary) and self.settings.is_stretched:
+                module.stretch = 1 / level
 
     def _said(self, x: Tensor) -> dict[str, Tensor]:
         s, n_missing = self.settings, -x.shape[1] % self.settings.bin

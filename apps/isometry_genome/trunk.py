@@ -61,7 +61,7 @@ def _transformer_block(s: ModelSettings, keep: float) -> nn.Module:
         is_gated=s.is_gated,
         keep=keep,
         position=PairedRotary(head) if is_paired else Rotary(head),
-        attention=partial(_undropped, attention, window=s.window, n_global=s.n_global),
+        attention=partial(_undropped, attention, window=s.window, n_global=s.n_global, is_sharpened=s.is_sharpened),
     )
 
 

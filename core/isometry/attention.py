@@ -24,6 +24,7 @@ Position = Callable[[Tensor], Tensor]
 
 COLDEST = 0.01  # the temperature that a learnable one does not fall below, as published
 START_TEMPERATURE = 0.1
+UNSHARPENED = 16  # positions among which sharpened attention reads as any other
 
 
 class Attention(nn.Module):
@@ -39,8 +40,10 @@ class Attention(nn.Module):
         dropout: of the attention weights, in training.
         position: turns queries and keys by where they stand, [n, n_heads, length, width / n_heads] to the same; for
             example `Rotary`.
+        is_sharpened: what the softmax sees grows with the logarithm of how many positions there are to read, so that
+            one among a thousand stands out as it does among `UNSHARPENED`.
     Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1; cosine: Henry et al. 2020, arXiv:2010.04245; the temperature
-        and its floor: Liu et al. 2022, arXiv:2111.09883, eq. 2.
+        and its floor: Liu et al. 2022, arXiv:2111.09883, eq. 2; the logarithm: Chiang & Cholak 2022, arXiv:2202.12172.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Attention(nn.Module):
         is_causal: bool = False,
         dropout: float = 0.0,
         position: Position | None = None,
+        is_sharpened: bool = False,
         bias: bool = True,
     ):
         super().__init__()
@@ -63,7 +67,7 @@ class Attention(nn.Module):
             raise ValueError(f"dropout is {dropout}; expected 0 <= dropout < 1")
         self.width, self.n_heads, self.kind, self.is_causal, self.dropout = width, n_heads, kind, is_causal, dropout
         self.query, self.key, self.value, self.out = (Projection(width, width, bias) for _ in range(4))
-        self.position = position
+        self.position, self.is_sharpened = position, is_sharpened
         if kind == "cosine":
             self.log_temperature = nn.Parameter(torch.full((n_heads,), math.log(START_TEMPERATURE)))
         initialise(self, "linear")
@@ -105,6 +109,8 @@ class Attention(nn.Module):
         """Queries and keys whose products, scaled as `_read` does, are what the softmax sees."""
         if self.kind == "cosine":
             query, key = _direction(query) / self.temperatures()[:, None, None], _direction(key)
+        if self.is_sharpened:
+            query = query * (math.log1p(key.shape[2]) / math.log1p(UNSHARPENED))
         return query.to(dtype), key.to(dtype)
 
     def temperatures(self) -> Tensor:
@@ -140,8 +146,12 @@ class Rotary(nn.Module):
     Args:
         width: features of one head, even.
         base: the slowest pair turns by one radian in about `base` positions.
-    Source: Su et al. 2021, arXiv:2104.09864, eq. 15; features i and i + width / 2 make a pair.
+    Source: Su et al. 2021, arXiv:2104.09864, eq. 15; features i and i + width / 2 make a pair. Stretched positions:
+        Chen et al. 2023, arXiv:2306.15595.
     """
+
+    stretch = 1.0
+    """How far apart neighbours count as being: what was learnt on a small scale holds on one so many times larger."""
 
     def __init__(self, width: int, base: float = 10_000.0):
         super().__init__()
@@ -153,7 +163,7 @@ class Rotary(nn.Module):
         """Turns [..., length, width], whose first position is `start`."""
         if x.shape[-1] != self.width:
             raise ValueError(f"features per head are {x.shape[-1]}; these rotary positions are for {self.width}")
-        angles = _angles(x.shape[-2], self.width, self.base, start, x.device)
+        angles = _angles(x.shape[-2], self.width, self.base, start, x.device, self.stretch)
         cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
         a, b = x.chunk(2, -1)
         return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
@@ -226,9 +236,9 @@ def recentred(encoding: Tensor) -> Tensor:
     return encoding - encoding.mean(-1, keepdim=True)
 
 
-def _angles(length: int, width: int, base: float, start: int, device: torch.device) -> Tensor:
+def _angles(length: int, width: int, base: float, start: int, device: torch.device, stretch: float = 1.0) -> Tensor:
     """[length, width / 2] rad, float64."""
-    positions = torch.arange(start, start + length, dtype=torch.float64, device=device)
+    positions = torch.arange(start, start + length, dtype=torch.float64, device=device) * stretch
     rates = base ** (-torch.arange(0, width, 2, dtype=torch.float64, device=device) / width)
     return positions[:, None] * rates
 

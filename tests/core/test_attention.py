@@ -110,6 +110,36 @@ def test_rotary_products_depend_on_the_distance_only():
     assert (turn(x) @ turn(key).mT - x @ key.mT).abs().max().item() > 0.1
 
 
+def test_stretched_positions_are_those_of_a_longer_sequence():
+    turn, stretched, x = Rotary(16), Rotary(16), sequences(2, 9, 16)
+    stretched.stretch = 4.0
+    longer = torch.zeros(2, 33, 16, dtype=x.dtype)
+    longer[:, ::4] = x
+    torch.testing.assert_close(stretched(x), turn(longer)[:, ::4], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sharpened_attention_reads_one_of_many_positions_as_it_reads_one_of_few(kind):
+    """All positions but one are alike, so odds, the share read of it over that of another, are the product's exp."""
+    plain, sharp = made(kind).requires_grad_(False), made(kind, is_sharpened=True).requires_grad_(False)
+    plain.position = sharp.position = None
+    for n in (16, 1000):
+        x = sequences(1, 2, 8)[:, [0] + [1] * (n - 1)]
+        odds = [_odds(net, x) for net in (plain, sharp)]
+        torch.testing.assert_close(odds[1], odds[0] * math.log(n + 1) / math.log(17), rtol=1e-9, atol=1e-9)
+
+
+def _odds(net, x):
+    """[n_heads] logarithm of how much more the last position reads of the first one than of the second."""
+    shares = []
+    for at in (0, 1):
+        value = torch.zeros(1, 2, x.shape[1], 4, dtype=x.dtype)
+        value[:, :, at] = 1
+        query, key = net._heads(net.query(x)), net._heads(net.key(x))
+        shares.append(net._mixed(query, key, value, None)[0, :, -1, 0])
+    return (shares[0] / shares[1]).log()
+
+
 @pytest.mark.parametrize(("kind", "cls"), [*product(KINDS, [Attention, TransformerBlock])])
 def test_forward_products_agree_with_reverse_products(kind, cls):
     net, x = made(kind, cls, is_causal=True), sequences()

@@ -47,6 +47,21 @@ def test_outputs_have_their_shapes_at_any_length(trunk, length):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("strands", ["one", "equivariant"])
+def test_a_level_changes_how_far_apart_bins_are_and_nothing_else(strands):
+    model = made(strands=strands, is_stretched=True)
+    whole, one_bin = model(windows(100)), model(windows(16))
+    model.set_level(0.25)
+    assert difference(model(windows(100)), whole) > 1e-3
+    assert difference(model(windows(16)), one_bin) == 0
+    model.set_level(1.0)
+    assert difference(model(windows(100)), whole) == 0
+    plain = made(strands=strands)
+    plain.set_level(0.25)
+    assert difference(plain(windows(100)), whole) == 0
+
+
+@torch.no_grad()
 @pytest.mark.parametrize(
     ("bin_size", "resolution"), [(1, 1), (2, 2), (8, 1), (8, 2), (128, 16), (32, 32), (32, 1024), (16, 48)]
 )
