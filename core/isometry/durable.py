@@ -90,6 +90,8 @@ def sweep(folder: Path) -> list[str]:
 
 def explained(error: OSError, path: Path, needed: int) -> OSError:
     """The same failure to write in one line that says the bytes needed, the bytes free and what to do."""
+    if error.errno == errno.ENOENT:
+        return _numbered(error, f"{path}: not written: there is no folder {path.parent}; make it first")
     if error.errno in _NO_ROOM:
         advice = "free some space (or raise the limit) and run again, or choose another folder"
     elif error.errno in _NO_RIGHT:
@@ -97,7 +99,11 @@ def explained(error: OSError, path: Path, needed: int) -> OSError:
     else:
         advice = "check the disk and the folder, or choose another one"
     reason = error.strerror or str(error)
-    line = f"{path}: not written ({reason}): {needed:,} bytes needed, {bytes_free(path)} bytes free; {advice}"
+    room = f"{needed:,} bytes needed, {bytes_free(path)} bytes free"
+    return _numbered(error, f"{path}: not written ({reason}): {room}; {advice}")
+
+
+def _numbered(error: OSError, line: str) -> OSError:
     clear = type(error)(line)
     clear.errno = error.errno
     return clear

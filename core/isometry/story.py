@@ -181,6 +181,7 @@ def export(app: App, run: str | Path, folder: str | Path, *, is_half: bool = Fal
         raise FileExistsError(f"{folder}: is there already; choose a name that is free")
     told = ("app", "settings", "data", "score", "scores", "versions", "calibration")
     fields = {key: checkpoint.manifest[key] for key in told if key in checkpoint.manifest}
+    folder.parent.mkdir(parents=True, exist_ok=True)
     room = temporary_beside(folder)
     try:
         weights = checkpoint.weights()

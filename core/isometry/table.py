@@ -15,6 +15,8 @@ FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 Rows = Sequence[dict[str, Any]]
 
+GAP = 2  # letters between two columns on a terminal
+
 
 def check_table_path(path: Path, own_formats: Sequence[str] = ()) -> None:
     """Raises ValueError when no format goes by the ending of `path`, OSError when its folder does not exist."""
@@ -63,19 +65,34 @@ def _parquet(rows: Rows, columns: list[str]) -> bytes:
 
 
 def print_rows(rows: list[dict[str, Any]], n_shown: int = 40) -> None:
-    """Rows on the terminal under the union of their keys."""
+    """Rows under the union of their keys: on a terminal as many columns as fit, elsewhere all of them."""
     from rich.console import Console
     from rich.table import Table
 
     from isometry.spell import number
 
-    table = Table(box=None, pad_edge=False)
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    for column in columns:
+    cells = {column: [number(row.get(column), 6) for row in rows[:n_shown]] for column in columns}
+    widths = [max(map(len, (column, *of))) + GAP for column, of in cells.items()]
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=max(sum(widths), 1))
+    n_columns = _that_fit(widths, console.width)
+    table = Table(box=None, pad_edge=False)
+    for column in columns[:n_columns]:
         is_text = any(isinstance(row.get(column), str) for row in rows)
         table.add_column(column, justify="left" if is_text else "right", overflow="fold")
-    for row in rows[:n_shown]:
-        table.add_row(*(number(row.get(column), 6) for column in columns))
-    Console().print(table)
-    if len(rows) > n_shown:
-        print(f"… and {len(rows) - n_shown} more rows; --out FILE writes all of them")
+    for row in zip(*(cells[column] for column in columns[:n_columns]), strict=True):
+        table.add_row(*row)
+    console.print(table)
+    left = {"rows": len(rows) - n_shown, "columns": len(columns) - n_columns}
+    if more := " and ".join(f"{n} more {name}" for name, n in left.items() if n > 0):
+        print(f"… and {more}; --out FILE writes all of them")
+
+
+def _that_fit(widths: list[int], room: int) -> int:
+    """Columns, the first at least, whose widths together need no more than the room."""
+    n = 0
+    while n < len(widths) and sum(widths[: n + 1]) - GAP <= room:
+        n += 1
+    return max(n, 1)

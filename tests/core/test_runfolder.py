@@ -165,6 +165,12 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
     assert os.listdir(tmp_path) == ["scores.json"]
 
 
+def test_a_folder_that_is_missing_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"p\.csv: not written: there is no folder .*/none; make it first"):
+        write_whole(tmp_path / "none" / "p.csv", "x")
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "a/b", "", "."])
 def test_a_file_of_a_run_lies_in_its_folder(tmp_path, name):
     with RunFolder.open(tmp_path / "run") as run, pytest.raises(ValueError, match="directly in its folder"):

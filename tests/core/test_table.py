@@ -5,7 +5,7 @@ import csv
 import json
 
 import pytest
-from isometry.table import check_table_path, write_table
+from isometry.table import check_table_path, print_rows, write_table
 
 ROWS = [{"name": 'a, "b"', "energy_ev": -1.25e-17, "n": 3}, {"name": "é\nx", "force": 0.1 + 0.2}]
 COLUMNS = ["name", "energy_ev", "n", "force"]
@@ -71,3 +71,22 @@ def test_an_unknown_ending_or_folder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist; create it first"):
         check_table_path(tmp_path / "no" / "t.csv")
     check_table_path(tmp_path / "t.extxyz", own_formats=(".extxyz",))
+
+
+WIDE = [{f"column_{i}": 1000.5 + i for i in range(30)}] * 3
+
+
+def test_elsewhere_than_on_a_terminal_no_column_is_folded_or_left_out(capsys):
+    print_rows(WIDE)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert lines[0].split() == list(WIDE[0])
+
+
+def test_a_terminal_gets_the_columns_that_fit(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    print_rows(WIDE, n_shown=2)
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3, "nothing is folded"
+    assert last == "… and 1 more rows and 24 more columns; --out FILE writes all of them"
