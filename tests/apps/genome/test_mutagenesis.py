@@ -97,6 +97,7 @@ def test_substitutions_are_those_made_by_hand(genome, target, monkeypatch):
         return float(model.temperatures["segment"](said["segments"])[0].softmax(-1)[:, 1].sum())
 
     start = 130 - LENGTH // 2
+    assert found.value is not None
     assert found.value == pytest.approx(value(TEXT[start : start + LENGTH]), abs=EXACT)
     for at, base in [(120, "A"), (127, "C"), (139, "T")]:
         changed = TEXT[:at] + base + TEXT[at + 1 :]
