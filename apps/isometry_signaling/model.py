@@ -63,6 +63,10 @@ class ModelSettings(Settings):
     """Columns of expression."""
     gene_means: tuple[float, ...] = ()
     gene_scales: tuple[float, ...] = ()
+    is_compressed: bool = False
+    """What a cell meets goes through asinh, linear up to a low value of its column and logarithmic above."""
+    low: tuple[float, ...] = ()
+    """[length x n_channels] these values; empty: not compressed."""
     shift: tuple[float, ...] = ()
     """[length x n_channels] subtracted from what a cell meets."""
     whitening: tuple[tuple[float, ...], ...] = ()
@@ -91,6 +95,7 @@ class Kept(NamedTuple):
 class SignalingModel(nn.Module):
     """Ligand to state to environment and genes."""
 
+    low: Tensor
     shift: Tensor
     whitening: Tensor
 
@@ -106,13 +111,16 @@ class SignalingModel(nn.Module):
         self.environment = _environment(s)
         self.posterior = Temperature() if s.environment == "classes" else None
         self.genes = GeneDecoder(s.n_state, len(s.genes), s.decoder) if s.genes else None
+        self.register_buffer("low", torch.tensor(s.low) if s.low else torch.ones(n_in), persistent=False)
         self.register_buffer("shift", torch.tensor(s.shift or (0.0,) * n_in), persistent=False)
         whitening = torch.tensor(s.whitening) if s.whitening else torch.eye(n_in)
         self.register_buffer("whitening", whitening, persistent=False)
 
     def keep(self, ligand: Tensor, noise: Tensor) -> State:
         """The state of cells that meet ligand [n, length, n_channels], with noise [n, n_draws, n_state]."""
-        x = (ligand.flatten(1) - self.shift) @ self.whitening.T
+        x = ligand.flatten(1)
+        x = torch.asinh(x / self.low) if self.settings.low else x
+        x = (x - self.shift) @ self.whitening.T
         return self.state(self.entry(self.encoder(x.view_as(ligand))), noise)
 
     def forward(

@@ -21,6 +21,7 @@ from isometry_signaling.certificate import CONFIDENCE, Certificate, certify
 from isometry_signaling.dataset import Cell, Cells
 from isometry_signaling.model import SignalingModel
 from isometry_signaling.objective import LossSettings, measure, objective_of
+from isometry_signaling.state import GaussianState
 
 AT_ONCE = 8192
 N_STEPS = 300
@@ -125,10 +126,18 @@ def certified(
         gained,
         np.asarray(table.weight, dtype=float),
         table.stratum,
-        controls=table.controls,
+        controls=_controls(model, cells),
         n_points=n_points,
         confidence=confidence,
     )
+
+
+def _controls(model: SignalingModel, cells: Cells) -> np.ndarray | None:
+    """What is known to have mean 0: the table's own, and the noise's squares less 1, which a rate swings with."""
+    found = [] if cells.table.controls is None else [cells.table.controls]
+    if isinstance(model.state, GaussianState) and not model.state.is_exact:
+        found.append((cells.all().noise.square().mean(1) - 1).numpy())
+    return np.concatenate(found, axis=1) if found else None
 
 
 def _batches(model: nn.Module, cells: Cells) -> Iterator[Cell]:

@@ -11,7 +11,7 @@ from isometry.order import to_device
 from torch import nn
 
 from isometry_signaling.dataset import Cell, Cells
-from isometry_signaling.model import SignalingModel
+from isometry_signaling.model import SignalingModel, log_posterior
 from isometry_signaling.objective import NATS
 
 AT_ONCE = 4096
@@ -30,7 +30,7 @@ class Prediction(NamedTuple):
     paid: np.ndarray
     """[n] bits: what the state tells of what this cell met, beyond what any cell's state tells"""
     gained: np.ndarray
-    """[n] bits that the decoded environment differs from the prior by; NaN for an environment of numbers"""
+    """[n] bits that the decoded environment, not calibrated, differs from the prior by; NaN for one of numbers"""
 
 
 def predictions(model: nn.Module, cells: Cells) -> Prediction:
@@ -74,9 +74,8 @@ def _of_batch(model: SignalingModel, batch: Cell) -> Prediction:
         kept = model(batch.ligand, batch.noise, batch.environment, batch.genes)
         gained = torch.full_like(kept.state.rate, torch.nan)
         if s.environment == "classes":
-            environment = model.told(kept)
-            ratio = environment.clamp(min=1e-30).log() - environment.new_tensor(s.prior).log()
-            gained = (environment * ratio).sum(1) / NATS
+            environment, log_p = model.told(kept), log_posterior(kept)
+            gained = (log_p.exp() * (log_p - log_p.new_tensor(s.prior).log())).sum(1) / NATS
         else:
             environment = (kept.state.shares[..., None] * kept.environment.told).sum(1)
         genes = kept.genes

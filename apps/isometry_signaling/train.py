@@ -26,6 +26,7 @@ from isometry_signaling.symmetries import symmetries
 
 _log = logging.getLogger(__name__)
 
+LOW = 0.1  # share of the cells, below whose size a column is taken as it is
 SMALLEST_VARIANCE = 1e-4  # of the largest: below, a direction of the ligand is not blown up
 
 
@@ -84,14 +85,24 @@ def learn(settings: SignalingSettings, data: Data) -> SignalingSettings:
         means, scales = np.nanmean(table.genes, 0), np.nanstd(table.genes, 0)
         changes |= {"gene_means": tuple(means.tolist())}
         changes |= {"gene_scales": tuple(np.where(scales > 0, scales, 1.0).tolist())}
-    shift, whitening = standardised(table, is_along_time(settings.model))
+    low = low_values(table) if settings.model.is_compressed else None
+    shift, whitening = standardised(table, is_along_time(settings.model), low)
+    changes |= {"low": () if low is None else tuple(low.tolist())}
     changes |= {"shift": tuple(shift.tolist()), "whitening": tuple(map(tuple, whitening.tolist()))}
     return settings.changed(model=changes)
 
 
-def standardised(table: CellTable, is_along_time: bool) -> tuple[np.ndarray, np.ndarray]:
+def low_values(table: CellTable) -> np.ndarray:
+    """[n] the size that a tenth of the cells stay below, of what cells meet."""
+    sizes = np.abs(table.ligand.reshape(len(table), -1))
+    low = np.quantile(sizes, LOW, axis=0)
+    return np.where(low > 0, low, np.where(sizes.max(0) > 0, sizes.max(0), 1.0))
+
+
+def standardised(table: CellTable, is_along_time: bool, low: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Mean [n], and the matrix [n, n] that gives what cells meet unit covariance, or unit variance at each moment."""
     x = table.ligand.reshape(len(table), -1)
+    x = x if low is None else np.arcsinh(x / low)
     share = table.weight / table.weight.sum()
     mean = share @ x
     covariance = (x - mean).T * share @ (x - mean)
@@ -145,7 +156,7 @@ PRESETS = {
     "gaussian": GAUSSIAN,
     "pathway": SignalingSettings(
         data=SourceSettings(source="nfkb"),
-        model=ModelSettings(width=16, state="categorical", n_state=16, decoder=0, n_draws=1),
+        model=ModelSettings(width=16, n_layers=1, noise="shared", n_draws=4, decoder=16, is_compressed=True),
         loss=LossSettings(beta=20.0),
         optim=OPTIM,
         fit=FitSettings(epochs=30, batch_size=256, average=0.99),
@@ -159,7 +170,7 @@ PRESETS = {
     ),
 }
 """tiny: drawn cells of the simulated cascade; cascade: its exact table and a state of kinds; gaussian: a linear network
-on jointly Gaussian variables; pathway: real cells and a state of kinds; course: a convolution along a time course."""
+on jointly Gaussian variables; pathway: real cells; course: a convolution along a time course."""
 
 APP = App(
     name="signaling",
