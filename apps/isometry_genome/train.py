@@ -176,10 +176,13 @@ PRESETS = {
         fit=FitSettings(epochs=10, batch_size=8, average=0.99),
     ),
     "promoters": GenomeSettings(
-        data=SourceSettings(source="promoters"),
-        model=REAL.changed(heads=("classes",), bin=4, stem=64, width=64, n_layers=3, pool="attention", dropout=0.2),
-        optim=OPTIM.changed(rate=1e-3),
-        fit=FitSettings(epochs=20, batch_size=64, average=0.99),
+        data=SourceSettings(source="promoters", masked=0.15, shift=3),
+        model=REAL.changed(
+            heads=("classes",), trunk="conv", bin=2, stem=64, width=96, n_layers=4, pool="attention", dropout=0.3
+        ),
+        loss=LossSettings(class_balance=0.0),
+        optim=OPTIM,
+        fit=FitSettings(epochs=16, batch_size=64, average=0.99, evaluate_every=4),
     ),
     "language": GenomeSettings(
         data=SourceSettings(source="timing", length=8_192, with_annotation=False),
