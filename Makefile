@@ -7,6 +7,25 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c '$(IS_RECENT)' 2>/dev/null && echo $$python && break; done)
 RUN ?= runs/demo
 PRESET ?= tiny
+APPS ?= crystal genome protein signaling
+
+# What each app of the demo predicts, and into which file.
+example-crystal = examples/silicon.extxyz
+prediction-crystal = predictions.csv
+example-genome = examples/locus.fa examples/locus.bed
+prediction-genome = windows.csv
+example-protein = examples/proteins.fasta
+prediction-protein = proteins.pdf
+example-signaling = examples/cells.csv
+prediction-signaling = states.csv
+
+define demonstrate
+$(BIN)/isometry doctor $(1) --preset $(PRESET)
+	$(BIN)/isometry train $(1) --preset $(PRESET) --out '$(RUN)/$(1)'
+	$(BIN)/isometry evaluate $(1) '$(RUN)/$(1)'
+	$(BIN)/isometry predict $(1) '$(RUN)/$(1)' $(example-$(1)) --out '$(RUN)/$(1)/$(prediction-$(1))'
+
+endef
 
 IS_RECENT := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 BIN = $(VENV)/bin
@@ -20,19 +39,18 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 help:  ## list the targets and the variables
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
-	@echo 'Variables: VENV=$(VENV)  TORCH="$(TORCH)" (or TORCH=existing)  PYTHON=python3.11  RUN=$(RUN)  PRESET=$(PRESET)'
+	@echo 'Variables: VENV=$(VENV)  TORCH="$(TORCH)" (or TORCH=existing)  PYTHON=python3.11  RUN=$(RUN)  PRESET=$(PRESET)  APPS="$(APPS)"'
 
-demo: $(STAMP)  ## examine and train the crystal app on the embedded data, evaluate it, predict a structure
-	@if [ -f '$(RUN)/settings.json' ]; then rm -rf '$(RUN)'; fi  # an earlier demo; anything else is left alone
-	$(BIN)/isometry doctor crystal --preset $(PRESET)
-	$(BIN)/isometry train crystal --preset $(PRESET) --out '$(RUN)'
-	$(BIN)/isometry evaluate crystal '$(RUN)'
-	$(BIN)/isometry predict crystal '$(RUN)' examples/silicon.extxyz --out '$(RUN)/predictions.csv'
+demo: $(STAMP)  ## examine and train each app on its embedded data, evaluate it, predict an example
+	@for app in $(APPS); do \
+		if [ -f "$(RUN)/$$app/settings.json" ]; then rm -rf "$(RUN)/$$app"; fi; \
+	done  # an earlier demo; anything else is left alone
+	$(foreach app,$(APPS),$(call demonstrate,$(app)))
 	@echo
-	@echo 'Model:       $(RUN)/checkpoints'
-	@echo 'Report:      $(RUN)/report.html (open it in a browser)'
-	@echo 'Predictions: $(RUN)/predictions.csv'
-	@echo 'Next:        $(BIN)/isometry predict crystal $(RUN) YOUR_FILE.cif'
+	@echo 'Models:      $(RUN)/APP/checkpoints'
+	@echo 'Reports:     $(RUN)/APP/report.html (open it in a browser)'
+	@echo 'Predictions: $(foreach app,$(APPS),$(RUN)/$(app)/$(prediction-$(app)))'
+	@echo 'Next:        $(BIN)/isometry predict $(firstword $(APPS)) $(RUN)/$(firstword $(APPS)) YOUR_FILE'
 
 test: lint types  ## check format, style and types, and run the fast tests
 	$(PYTEST) -n 2 -m "not slow"
