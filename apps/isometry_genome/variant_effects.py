@@ -2,12 +2,13 @@
 
 The reference and the alternative allele each stand in the middle of a window of the model's context. Where they differ
 in length, the flanks are filled from the genome, and the left one moves by whole bins alone, so that the bins left of
-the variant stay the same bins. Bins are compared with the bin that holds the same bases of the genome, or nearest.
+the variant stay the same bins. Or windows stand about places that were named, such as promoters, and an indel moves
+what lies beyond it. Bins are compared with the bin that holds the same bases of the genome, or nearest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -43,6 +44,8 @@ class Asked:
     names: Names
     is_both: bool = True
     """The mean over both strands; else the strand of the file alone."""
+    middles: Mapping[str, np.ndarray] | None = None
+    """By sequence, sorted: the bases about which windows are read, each variant about the nearest; None: itself."""
 
 
 class Allele(NamedTuple):
@@ -87,12 +90,30 @@ def alleles(variant: Variant, asked: Asked) -> tuple[Allele, Allele]:
         raise ValueError(
             f"{where}{variant}: an allele is longer than the model's context, {length} bases; leave it out"
         )
-    left = (length - n) // 2
-    unit = asked.model.settings.bin
-    other = left + round((n - m) / 2 / unit) * unit
+    if asked.middles is None:
+        left = (length - n) // 2
+        unit = asked.model.settings.bin
+        other = left + round((n - m) / 2 / unit) * unit
+    else:
+        middle = nearest(variant, asked.middles)
+        left = variant.position - (middle - length // 2)
+        other = left if variant.end > middle else left + n - m  # what is read about stays where it is
+        if left < 0 or left + n > length:
+            raise ValueError(
+                f"{variant.source}: {variant} is not within the model's context, {length} bases, about the "
+                f"nearest interval, at {variant.chrom}:{middle}; leave it out, or add an interval"
+            )
     other = min(max(other, 0), length - m)
     at = (variant.chrom, variant.position, variant.end)
     return Allele(*at, variant.reference, left), Allele(*at, variant.alternative, other)
+
+
+def nearest(variant: Variant, middles: Mapping[str, np.ndarray]) -> int:
+    """Raises ValueError for a sequence without any."""
+    there = middles.get(variant.chrom, ())
+    if not len(there):
+        raise ValueError(f"{variant.source}: {variant}: there is no interval on {variant.chrom} to read it about")
+    return int(there[np.abs(np.asarray(there) - variant.position).argmin()])
 
 
 def codes_with(allele: Allele, asked: Asked) -> Tensor:

@@ -12,6 +12,7 @@ from isometry.events import as_json
 VCF = ".vcf"
 SHOWN = 40
 """Rows on the terminal."""
+LONGEST_SHOWN = 12  # letters of an allele
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -20,6 +21,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("model", metavar="RUN", help="a run of the app genome, or a checkpoint of one")
     parser.add_argument("--vcf", type=Path, metavar="FILE", required=True, help="the variants; .gz as well, - is stdin")
     parser.add_argument("--genome", type=Path, metavar="FILE", required=True, help="FASTA, 2bit or GenBank")
+    parser.add_argument(
+        "--about", type=Path, metavar="FILE", help="BED: read each variant in the window about the nearest interval"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="a table, or .vcf with the effects as INFO")
     parser.add_argument(
         "--one-strand", action="store_true", help="read the genome's strand alone, not the mean over both"
@@ -58,9 +62,22 @@ def _told(options: argparse.Namespace) -> Iterator[Any]:
 
     variants, genome = read_vcf(options.vcf), open_genome(options.genome)
     check_references(variants, genome)
+    middles = None if options.about is None else _middles(options.about, genome)
     model, settings = trained(options.model, options.device)
-    asked = Asked(model, genome, context_of(settings.data), names_of(settings), not options.one_strand)
+    asked = Asked(model, genome, context_of(settings.data), names_of(settings), not options.one_strand, middles)
     return effects(variants, asked)
+
+
+def _middles(file: Path, genome: Any) -> dict[str, Any]:
+    import numpy as np
+    from isometry_data.intervals import check_intervals, read_bed
+
+    intervals = read_bed(file)
+    check_intervals(intervals, genome)
+    found: dict[str, list[int]] = {}
+    for interval in intervals:
+        found.setdefault(interval.chrom, []).append((interval.start + interval.end) // 2)
+    return {chrom: np.sort(own) for chrom, own in found.items()}
 
 
 def _row(variant: Any, effects: dict[str, Any]) -> dict[str, Any]:
@@ -74,10 +91,14 @@ def _narrow(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     names = [name for name in (rows[0] if rows else {}) if not name.endswith(("_reference", "_alternative"))]
     effects = [name for name in names if name not in ("chrom", "position", "name", "reference", "alternative")]
     return [
-        {"variant": f"{row['chrom']}:{row['position']} {row['reference']}>{row['alternative']}"}
+        {"variant": f"{row['chrom']}:{row['position']} {_short(row['reference'])}>{_short(row['alternative'])}"}
         | {name: row[name] for name in effects}
         for row in rows
     ]
+
+
+def _short(allele: str) -> str:
+    return allele if len(allele) <= LONGEST_SHOWN else f"{allele[:4]}…[{len(allele)}]"
 
 
 def _written(out: Path, told: Iterable[Any]) -> tuple[int, list[dict[str, Any]]]:

@@ -132,6 +132,30 @@ def test_alleles_stand_in_the_middle_with_flanks_of_the_genome(genome, reference
     assert (pair[0].left - pair[1].left) % BIN == 0
 
 
+@pytest.mark.parametrize(("position", "middle"), [(190, 200), (210, 200), (230, 240)])
+@pytest.mark.parametrize(("reference", "alternative"), [(1, "ACGTT"), (6, "A"), (2, "GG")])
+def test_what_a_variant_is_read_about_stays_in_the_middle(genome, position, middle, reference, alternative):
+    asked = Asked(Linear(), genome, LENGTH, NAMES, middles={"chr1": np.array([100, 200, 240, 380])})
+    pair = alleles(Variant("chr1", position, TEXT[position : position + reference], alternative), asked)
+    for allele in pair:
+        codes = codes_with(allele, asked)
+        assert len(codes) == LENGTH
+        assert int(codes[LENGTH // 2]) == 1 << "ACGT".index(TEXT[middle])
+        at = allele.left
+        own = codes_of(np.frombuffer(allele.letters.encode(), dtype=np.uint8)).to(torch.uint8)
+        assert torch.equal(codes[at : at + len(own)], own)
+
+
+def test_a_variant_too_far_from_what_it_is_read_about_is_refused(genome):
+    asked = Asked(Linear(), genome, LENGTH, NAMES, middles={"chr1": np.array([100])})
+    with pytest.raises(
+        ValueError, match=r"a.vcf, line 3: .* is not within the model's context, 64 bases, about .*:100"
+    ):
+        alleles(Variant("chr1", 200, TEXT[200], "A", source="a.vcf, line 3"), asked)
+    with pytest.raises(ValueError, match=r"there is no interval on chr2 to read it about"):
+        alleles(Variant("chr2", 200, TEXT[200], "A"), asked)
+
+
 def test_bins_are_compared_with_those_of_the_same_bases(genome):
     asked = Asked(Linear(), genome, LENGTH, NAMES)
     same = alleles(Variant("chr1", 200, TEXT[200], "A"), asked)
