@@ -26,6 +26,8 @@ def made(**options):
         {"attention": "cosine"},
         {"window": 5},
         {"window": 5, "n_global": 3},
+        {"window": 5, "n_global": 3, "is_sharpened": True},
+        {"attention": "cosine", "is_sharpened": True},
         {"is_causal": True, "heads": ("language",)},
         {"strands": "equivariant", "attention": "cosine"},
         {"strands": "equivariant", "window": 5, "n_global": 2},
