@@ -112,6 +112,14 @@ def test_training_draws_move_and_turn_but_keep_what_belongs_together():
     torch.testing.assert_close(again.codes, windows.draw(0, np.random.default_rng(3)).codes)
 
 
+def test_training_windows_lack_a_share_of_their_bases_and_evaluated_ones_none():
+    windows = dataset([Place("a", 0, 200)], length=200, masked=0.25)
+    drawn = "".join(text(windows.draw(0, np.random.default_rng(seed))) for seed in range(20))
+    assert all(own in (given, "N") for own, given in zip(drawn, 20 * text(windows[0]), strict=True))
+    assert drawn.count("N") / len(drawn) == pytest.approx(0.25, abs=0.03)  # four standard deviations of 4,000
+    assert "N" not in text(windows[0])
+
+
 def test_a_level_shortens_windows_to_whole_bins():
     windows = dataset([Place("a", 100, 140)], shortest=10)
     assert [len(windows.draw(0, RNG, level).codes) for level in (0.1, 0.5, 0.6, 1.0)] == [10, 20, 20, 40]
