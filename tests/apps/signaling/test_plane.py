@@ -119,3 +119,16 @@ def test_a_wrong_plane_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "no format is known" in capsys.readouterr().err
     assert main(["plane", "--run", str(tmp_path), "--loss.beta", "3"]) == 1
     assert "has its settings already" in capsys.readouterr().err
+
+
+def test_a_state_that_pays_nothing_is_certified_to_pay_nothing() -> None:
+    """Where p(s|l) is the marginal, a sampled rate swings with the noise's squares alone; they are known."""
+    small = {"n_train": 200, "n_valid": 100, "n_test": 2000}
+    settings, data, model = begun(PRESETS["tiny"].changed(data=small, model={"n_state": 1, "n_components": 1}))
+    with torch.no_grad():
+        model.entry.weight.zero_()
+        model.entry.bias.zero_()
+        model.state.marginal.means.zero_()  # type: ignore[union-attr, operator]
+        model.state.marginal.log_spreads.copy_(model.state.log_spread[None])  # type: ignore[union-attr]
+    at = certified(model.double(), settings.loss, data.test)  # type: ignore[arg-type]
+    assert at.rate_upper == pytest.approx(0, abs=1e-4)
