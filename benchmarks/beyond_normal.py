@@ -43,7 +43,9 @@ def estimates(task: Task, seed: int, n_samples: int, has_neighbours: bool) -> Ar
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=1, help="how many samples of each task (default: 1)")
-    parser.add_argument("--first-seed", type=int, default=0, help="1 and on judge; seed 0 and those of 100 and on made the method")
+    parser.add_argument(
+        "--first-seed", type=int, default=0, help="1 and on judge; seed 0 and those of 100 and on made the method"
+    )
     parser.add_argument("--samples", type=int, default=10_000, help="of each task (default: 10000, as published)")
     parser.add_argument(
         "--no-ksg", action="store_true", help="leave out the neighbours: minutes in 25 dimensions and more"
