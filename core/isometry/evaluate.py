@@ -44,7 +44,7 @@ def evaluate(
     """
     if len(records) == 0:
         raise ValueError("there is no record to evaluate")
-    loader = loader or Loader(records, collate)
+    loader = loader or Loader(records, collate, is_drawn=False)
     batches = in_batches(records, _own_indices(len(records), fleet), batch_size, tokens)
     indices = np.concatenate(batches)
     pieces: list[dict[str, np.ndarray]] = []

@@ -63,7 +63,9 @@ class Fit:
         self.curriculum.check(task.train, self.model)
         options = {"n_workers": task.fit.workers, "pin": task.fleet.device.type == "cuda"}
         self.loader = Loader(task.train, task.collate, seed=task.seed, curriculum=self.curriculum, **options)
-        self.valid_loader = Loader(task.valid, task.collate, **options) if task.valid is not None else None
+        self.valid_loader = (
+            Loader(task.valid, task.collate, is_drawn=False, **options) if task.valid is not None else None
+        )
         self.stepper = Stepper(
             wrapped,
             self.model,

@@ -118,7 +118,7 @@ def what_heads_say(
     """Logits and known labels of a whole data set, of each head; every process measures its share and gets all."""
     batches = in_batches(records, np.arange(fleet.rank, len(records), fleet.world), batch_size, tokens)
     pieces: dict[str, list[Said]] = {}
-    for said in _batches(model, classes, Loader(records, collate).fetch(batches), precision):
+    for said in _batches(model, classes, Loader(records, collate, is_drawn=False).fetch(batches), precision):
         for head, (logits, labels) in said.items():
             is_known = labels != -1
             pieces.setdefault(head, []).append(Said(logits[is_known], labels[is_known]))

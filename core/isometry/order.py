@@ -91,6 +91,9 @@ class Loader:
     A record is fetched as `records.draw(i, rng)` where offered, with a generator that depends on seed, epoch and record
     alone, else as `records[i]`: workers change the speed, never the data. A `draw` that takes a level is given that of
     the epoch by `curriculum`, 1 without.
+
+    Args:
+        is_drawn: False for what is evaluated: always `records[i]`.
     """
 
     def __init__(
@@ -102,8 +105,9 @@ class Loader:
         n_workers: int = 0,
         pin: bool = False,
         curriculum: Curriculum | None = None,
+        is_drawn: bool = True,
     ) -> None:
-        self._plan, self._keyed, self._collate = _Plan(), _Keyed(records, seed, curriculum), collate
+        self._plan, self._keyed, self._collate = _Plan(), _Keyed(records, seed, curriculum, is_drawn), collate
         self._loader = None
         if n_workers > 0 or pin:
             # A generator of its own: the loader's iterator must not draw from the global random state.
@@ -146,9 +150,10 @@ class _Plan:
 
 
 class _Keyed:
-    def __init__(self, records: Records, seed: int, curriculum: Curriculum | None) -> None:
+    def __init__(self, records: Records, seed: int, curriculum: Curriculum | None, is_drawn: bool) -> None:
         self.records, self.seed, self.curriculum = records, seed, curriculum
-        self.draw, self.has_levels = getattr(records, "draw", None), draws_by_level(records)
+        self.draw = getattr(records, "draw", None) if is_drawn else None
+        self.has_levels = draws_by_level(records)
 
     def __len__(self) -> int:
         return len(self.records)

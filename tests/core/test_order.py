@@ -78,6 +78,15 @@ def test_random_draws_depend_on_seed_epoch_and_record_alone():
     assert order.n_batches == 4
 
 
+def test_what_is_evaluated_is_never_drawn():
+    class Both(Noisy):
+        def __getitem__(self, index):
+            return torch.tensor(index)
+
+    (batch,) = Loader(Both(), torch.stack, is_drawn=False).fetch([range(4)])
+    assert batch.tolist() == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("n_workers", [0, 1])
 def test_fetching_draws_nothing_from_the_global_generators(n_workers):
     loader = Loader(torch.arange(8), torch.stack, n_workers=n_workers)
