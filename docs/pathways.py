@@ -45,7 +45,8 @@ BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 def measured(name: str, n_betas: int, n_steps: int) -> dict[str, Any]:
     """The plane of one network, and what else stands on it."""
-    app, began = load_app("signaling"), time.process_time()
+    app: Any = load_app("signaling")
+    began = time.process_time()
     settings = app.presets[CELL] if name == CELL else app.presets["pathway"].changed(data={"source": name})
     truth = truth_of(settings.data)
     low, high = (1.01 * truth.first_beta, truth.last_beta) if truth else (LOWEST, HIGHEST)

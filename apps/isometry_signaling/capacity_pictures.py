@@ -54,7 +54,8 @@ def _map_of_one(axis: Axes, found: Capacity) -> None:
     """The density of the response at each input."""
     cells = found.cells
     y = cells.responses[:, 0]
-    levels = np.linspace(*np.nanquantile(y, [0.002, 0.998]), N_LEVELS + 1)
+    low, high = np.nanquantile(y, [0.002, 0.998])
+    levels = np.linspace(low, high, N_LEVELS + 1)
     shares = [np.histogram(y[cells.inputs.codes == x], levels)[0] for x in range(len(cells.inputs.labels))]
     density = np.array([share / max(share.max(), 1) for share in shares])
     axis.pcolormesh(np.arange(len(density) + 1) - 0.5, levels, density.T, cmap="Blues", rasterized=True)

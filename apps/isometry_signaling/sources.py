@@ -82,8 +82,9 @@ def cells_of(settings: SourceSettings, seed: int) -> Sources:
     if settings.source == "files":
         return _files(settings, seed)
     if settings.source in PATHWAYS:
-        *tables, names, file = pathway_cells(settings.source, settings.held_out, seed)
-        return Sources(*tables, names, checksums([file]), (PATHWAYS[settings.source].title,))
+        found = pathway_cells(settings.source, settings.held_out, seed)
+        notes = (PATHWAYS[settings.source].title,)
+        return Sources(found.train, found.valid, found.test, found.names, checksums([found.file]), notes)
     identity = {"seed": str(seed)}
     if settings.source == "cascade":
         names = CASCADE_NAMES._replace(labels=tuple(f"{dose:g}" for dose in settings.doses))
