@@ -72,7 +72,7 @@ def best_alignments(pairs: np.ndarray, queries: Sequence[str], targets: Sequence
     aligned: list[Alignment] = []
     try:
         for rows, found in _by_opal(pairs, queries, targets, "full"):
-            aligned += [_told(*pair, result) for pair, result in zip(pairs[rows].tolist(), found, strict=True)]
+            aligned += [_told(q, t, result) for (q, t), result in zip(pairs[rows].tolist(), found, strict=True)]
     except ImportError:
         aligner = _aligner()
         aligned = [_aligned(aligner, q, t, queries[int(q)], targets[int(t)]) for q, t in pairs.tolist()]
