@@ -44,7 +44,9 @@ def readings_of(
             expression[:, place] = table.numbers(name)
     is_whole = np.isfinite(values).all(1)
     if not is_whole.any():
-        raise ValueError(f"{file}: no cell has a number in each of {_some(ligands)}; fill them in, or name other columns")
+        raise ValueError(
+            f"{file}: no cell has a number in each of {_some(ligands)}; fill them in, or name other columns"
+        )
     told = _environments(table, environment, is_labelled)
     for row in np.flatnonzero(is_whole) if is_labelled else ():
         if told[row].lower() in MISSING:
