@@ -89,7 +89,7 @@ def replichore_page(rows: list[Row]) -> str:
     for context, own in _groups(rows, "context"):
         lines.append(
             f"| {context / 1000:g} | {len({r['fold'] for r in own})} | {len({r['seed'] for r in own})} | "
-            f"{_spread(own, 'auroc')} | {_spread(own, 'accuracy')} | {_spread(own, 'skew')} | "
+            f"{_spread(own, 'auroc', 4)} | {_spread(own, 'accuracy')} | {_spread(own, 'skew', 4)} | "
             f"{max(r['strands'] for r in own):.0e} | {_mean(own, 'cpu_s'):.0f} |"
         )
     return "\n".join(lines)
@@ -263,10 +263,11 @@ def _mean(rows: list[Row], key: str) -> float:
     return statistics.mean(row[key] for row in rows)
 
 
-def _spread(rows: list[Row], key: str) -> str:
+def _spread(rows: list[Row], key: str, digits: int = 3) -> str:
     """Mean, and standard deviation over folds and seeds."""
     values = [row[key] for row in rows]
-    return f"{statistics.mean(values):.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
+    mean, around = statistics.mean(values), f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean:.{digits}f}{around}"
 
 
 def main() -> None:
