@@ -48,7 +48,7 @@ CONTEXTS: dict[int, Row] = {
 """Of the strand task: about 20 to 50 million bases are read in training, whatever the context."""
 TIMING_CONTEXTS = (1_024, 8_192, 32_768, 131_072)
 SETS = ("ecoli_s70", "mouse_tata")
-PUBLISHED = {"ecoli_s70": (0.90, 0.96), "mouse_tata": (0.97, 0.97)}
+PUBLISHED = {"ecoli_s70": (0.90, 0.96)}
 """Sensitivity and specificity, Umarov & Solovyev 2017, on splits of their own."""
 N_TURNED = 32
 """Test windows, evenly spaced, of which both strands are read."""
@@ -136,8 +136,8 @@ def promoters_page(rows: list[Row]) -> str:
             scores = " | ".join(_spread(own, key) for key in ("auroc", "mcc", "sensitivity", "specificity"))
             n = f"{len({r['fold'] for r in own})} × {len({r['seed'] for r in own})}"
             lines.append(f"| {name} | {what} | {n} | {scores} | {_mean(own, 'cpu_s'):.1f} |")
-        sensitivity, specificity = PUBLISHED[name]
-        lines.append(f"| {name} | published | own split | | | {sensitivity:.2f} | {specificity:.2f} | |")
+        if name in PUBLISHED:
+            lines.append("| {} | published | own split | | | {:.2f} | {:.2f} | |".format(name, *PUBLISHED[name]))
     return "\n".join(lines)
 
 
