@@ -88,11 +88,25 @@ def predict(model: nn.Module, _settings: Any, proteins: ProteinDataset, out: Pat
     records = proteins.records
     if out is not None and out.suffix in (".png", ".svg") and len(records) != 1:
         raise ValueError(f"{out}: shows one protein, and there are {len(records)}; choose .pdf, with a page for each")
+    if out is not None and out.suffix == ".npz":
+        _check_names(out, records)
     found = predictions(model, records, with_embedding=out is not None and out.suffix == ".npz")
     if out is not None:
         write_whole(out, _encoded(out.suffix, model, records, found))
     pairs = enumerate(zip(records, found, strict=True), start=1)
     return [row for number, (record, prediction) in pairs for row in _rows(number, record, prediction)]
+
+
+def _check_names(out: Path, records: list[ProteinRecord]) -> None:
+    """An archive has one array of a name."""
+    seen: dict[str, ProteinRecord] = {}
+    for record in records:
+        if record.name in seen:
+            raise ValueError(
+                f"{record.label}: named as the one of {seen[record.name].label}, and {out} keeps one array for each "
+                "name; rename one of them"
+            )
+        seen[record.name] = record
 
 
 def _encoded(ending: str, model: nn.Module, records: list[ProteinRecord], found: list[Prediction]) -> bytes:

@@ -13,11 +13,12 @@ from isometry.cli import script
 from isometry.fit import FitSettings
 from isometry.optim import OptimSettings
 from isometry.run_settings import RunSettings
+from isometry_data.protein_records import ProteinRecord
 from pydantic import PositiveInt
 
 from isometry_protein.dataset import ProteinDataset, collate
 from isometry_protein.findings import findings
-from isometry_protein.model import ModelSettings, ProteinModel
+from isometry_protein.model import OF_THE_WHOLE, ModelSettings, ProteinModel
 from isometry_protein.objective import LossSettings, objective_of
 from isometry_protein.predict import OWN_FORMATS, predict
 from isometry_protein.sources import SourceSettings, proteins
@@ -65,12 +66,31 @@ def _check_labels(train: ProteinDataset, settings: ProteinSettings) -> None:
     """A head without any label would end with a loss of zero and untrained weights."""
     labels = {"ss": ("ss3", "ss8"), "rsa": ("accessibility",), "disorder": ("disorder",), "contacts": ("positions",)}
     for head in settings.model.heads:
+        if head in OF_THE_WHOLE:
+            _check_whole(train, head, settings.data.labels)
         wanted = labels.get(head, ())
-        if wanted and not any(getattr(record, name) is not None for record in train.records for name in wanted):
+        if wanted and not any(_counts(record, name) for record in train.records for name in wanted):
             raise ValueError(
                 f"{train.records[0].source}: no training protein has {' or '.join(wanted)}, which the head {head} "
                 "learns from; leave the head out, or train on files that have it (structures have all)"
             )
+
+
+def _counts(record: ProteinRecord, name: str) -> bool:
+    """Whether the record has such a label that its mask, which is one of states and accessibility, lets count."""
+    is_masked = name not in ("disorder", "positions") and record.mask is not None and not record.mask.any()
+    return getattr(record, name) is not None and not is_masked
+
+
+def _check_whole(train: ProteinDataset, head: str, file: Path | None) -> None:
+    if file is None:
+        raise ValueError(f"the head {head} needs labels of whole proteins; give --data.labels FILE, with a column name")
+    kinds, values = train.kinds, train.values
+    names = set(kinds) if head == "classes" else {name for name, own in values.items() if not np.isnan(own).all()}
+    if not any(record.name in names for record in train.records):
+        raise ValueError(
+            f"{file}: labels of no training protein for the head {head}; expected names as in {train.records[0].label}"
+        )
 
 
 def learn(settings: ProteinSettings, data: Data) -> ProteinSettings:

@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
+from isometry_data.text_files import lines_of
+
 
 class WholeLabels(NamedTuple):
     values: dict[str, tuple[float, ...]]
@@ -22,16 +24,17 @@ def read_whole(path: Path | None) -> WholeLabels:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: one line with file and line: no column `name`, or something that is no number.
+        ValueError: one line with file and line: no column `name`, a name missing or given twice, or something that is
+            no finite number.
     """
     if path is None:
         return WholeLabels({}, {})
-    with open(path, newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        columns = list(reader.fieldnames or ())
-        if "name" not in columns or len(columns) < 2:
-            raise ValueError(f"{path}, line 1: columns {', '.join(columns) or 'none'}; expected name and labels")
-        rows = [(f"{path}, line {number}", row) for number, row in enumerate(reader, start=2)]
+    reader = csv.DictReader(lines_of(path))
+    columns = list(reader.fieldnames or ())
+    if "name" not in columns or len(columns) < 2:
+        raise ValueError(f"{path}, line 1: columns {', '.join(columns) or 'none'}; expected name and labels")
+    rows = [(f"{path}, line {number}", row) for number, row in enumerate(reader, start=2)]
+    _check_names(rows)
     numbers = tuple(column for column in columns if column not in ("name", "class"))
     classes = tuple(sorted({row["class"] for _, row in rows if row.get("class")}))
     values = {row["name"]: tuple(_number(row[column], where) for column in numbers) for where, row in rows}
@@ -39,8 +42,22 @@ def read_whole(path: Path | None) -> WholeLabels:
     return WholeLabels(values if numbers else {}, kinds, numbers, classes)
 
 
+def _check_names(rows: list[tuple[str, dict[str, str]]]) -> None:
+    seen: dict[str, str] = {}
+    for where, row in rows:
+        name = row["name"]
+        if not name:
+            raise ValueError(f"{where}: no name; expected that of a protein")
+        if name in seen:
+            raise ValueError(f"{where}: {name} has labels already ({seen[name]}); leave one of the two out")
+        seen[name] = where
+
+
 def _number(text: str | None, where: str) -> float:
     try:
-        return float(text) if text else math.nan
+        value = float(text) if text else math.nan
     except ValueError:
-        raise ValueError(f"{where}: found {text!r}, expected a number, or nothing where it is unknown") from None
+        value = math.inf
+    if math.isinf(value):
+        raise ValueError(f"{where}: found {text!r}, expected a number, or nothing where it is unknown")
+    return value

@@ -20,7 +20,7 @@ import torch
 
 from isometry.loaded import Loaded, own_test_set, scored
 from isometry.order import Records
-from isometry.table import FORMATS, check_table_path, write_table
+from isometry.table import FORMATS, check_not_read, check_table_path, write_table
 
 SPREAD = "_spread"
 N_COMPARED = 100  # records of two test sets, to tell that they are one
@@ -54,8 +54,9 @@ def predict_together(members: Sequence[Loaded], files: Sequence[Path], out: Path
     is_own = out is not None and out.suffix in app.own_formats
     if is_own and app.together is None:
         raise ValueError(f"{out}: several models are written as a table; choose one of {', '.join(FORMATS)}")
-    if out is not None and not is_own:
-        check_table_path(out)
+    if out is not None:
+        check_table_path(out, app.own_formats if is_own else ())
+        check_not_read(out, files)
     rows = average_rows([app.predict(m.model, m.settings, app.read(m.settings, files), None) for m in members])
     if app.together is not None:
         first = members[0]

@@ -29,7 +29,7 @@ from isometry.randomness import seed_everything
 from isometry.run_settings import that_matter
 from isometry.runfolder import LOCK, RunFolder
 from isometry.settings import differences, validated
-from isometry.table import check_table_path, write_table
+from isometry.table import check_not_read, check_table_path, write_table
 
 __all__ = [
     "Loaded",
@@ -158,6 +158,7 @@ def predict(loaded: Loaded, files: Sequence[Path], out: Path | None = None) -> l
     app = loaded.app
     if out is not None:
         check_table_path(out, app.own_formats)
+        check_not_read(out, files)
     is_own = out is not None and out.suffix in app.own_formats
     records = app.read(loaded.settings, files)
     rows = app.predict(loaded.model, loaded.settings, records, out if is_own else None)

@@ -27,6 +27,13 @@ def check_table_path(path: Path, own_formats: Sequence[str] = ()) -> None:
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; create it first")
 
 
+def check_not_read(path: Path, files: Sequence[Path]) -> None:
+    """Raises ValueError when `path` is one of the files that are read: it would be lost."""
+    for file in files:
+        if file.exists() and path.exists() and path.samefile(file):
+            raise ValueError(f"{path}: is one of the files to read, and would be overwritten; choose another --out")
+
+
 def write_table(path: Path, rows: Rows) -> None:
     """Write rows with the union of their columns, in order of first appearance."""
     check_table_path(path)

@@ -5,7 +5,7 @@ import csv
 import json
 
 import pytest
-from isometry.table import check_table_path, print_rows, write_table
+from isometry.table import check_not_read, check_table_path, print_rows, write_table
 
 ROWS = [{"name": 'a, "b"', "energy_ev": -1.25e-17, "n": 3}, {"name": "é\nx", "force": 0.1 + 0.2}]
 COLUMNS = ["name", "energy_ev", "n", "force"]
@@ -74,6 +74,13 @@ def test_an_unknown_ending_or_folder_is_refused(tmp_path):
 
 
 WIDE = [{f"column_{i}": 1000.5 + i for i in range(30)}] * 3
+
+
+def test_a_file_that_is_read_is_not_written_over(tmp_path):
+    (tmp_path / "in.csv").write_text("x\n1\n")
+    check_not_read(tmp_path / "out.csv", [tmp_path / "in.csv"])
+    with pytest.raises(ValueError, match=r"in\.csv: is one of the files to read"):
+        check_not_read(tmp_path / ".." / tmp_path.name / "in.csv", [tmp_path / "in.csv"])
 
 
 def test_elsewhere_than_on_a_terminal_no_column_is_folded_or_left_out(capsys):

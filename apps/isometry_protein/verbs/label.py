@@ -59,13 +59,14 @@ def _labelled(options: argparse.Namespace) -> dict[str, int]:
     from isometry.app import load_app
     from isometry.durable import write_whole
     from isometry.story import load
-    from isometry.table import check_table_path
+    from isometry.table import check_not_read, check_table_path
 
     from isometry_protein.formats import as_states
     from isometry_protein.predict import predictions
     from isometry_protein.together import ProteinEnsemble
 
     check_table_path(options.out, (".ss",))
+    check_not_read(options.out, options.files)
     app = load_app("protein")
     loaded = [load(app, run, device=options.device) for run in (options.model, *options.others)]
     model = loaded[0].model if len(loaded) == 1 else ProteinEnsemble([one.model for one in loaded]).eval()

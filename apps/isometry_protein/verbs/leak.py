@@ -68,11 +68,12 @@ def _run(options: argparse.Namespace, _rest: list[str]) -> int:
 
 
 def _found(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    from isometry.table import check_table_path, write_table
+    from isometry.table import check_not_read, check_table_path, write_table
     from isometry_data.sequence_clusters import near_copies
 
     if options.out is not None:
         check_table_path(options.out)
+        check_not_read(options.out, [*options.files, *options.test])
     train, test = _records(options.files), _records(options.test)
     found = near_copies(train, test, options.most_identical, options.least_covered, options.search)
     rows: list[dict[str, Any]] = [

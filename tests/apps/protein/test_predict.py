@@ -8,6 +8,7 @@ import pytest
 from isometry.app import load_app
 from isometry.story import Loaded, predict
 from isometry_protein import predict as predict_module
+from isometry_protein.dataset import ProteinDataset
 from isometry_protein.predict import contacts, predictions
 
 APP = load_app("protein")
@@ -118,6 +119,13 @@ def test_embeddings_are_arrays_by_name(predicted):
     found = np.load(io.BytesIO(out.read_bytes()))
     assert sorted(len(found[name]) for name in found.files) == sorted(LENGTHS)
     assert found["b"].shape == (63, model.n_features)
+
+
+def test_an_archive_of_two_proteins_of_one_name_is_refused(make_model, make_record, tmp_path):
+    records = ProteinDataset([make_record(9), make_record(12)])
+    with pytest.raises(ValueError, match=r"named as the one of .*y\.npz keeps one array for each name"):
+        predict_module.predict(make_model(), None, records, tmp_path / "y.npz")
+    assert not list(tmp_path.iterdir())
 
 
 def test_contacts_are_pairs_with_the_most_probable_first(predicted, monkeypatch):

@@ -86,7 +86,14 @@ def test_an_unknown_number_of_a_protein_is_nan(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a,b\n1,2\n", "line 1: columns a, b; expected name"), ("name,x\np,1\nq,high\n", "line 3: found 'high'")],
+    [
+        ("a,b\n1,2\n", "line 1: columns a, b; expected name"),
+        ("name,x\np,1\nq,high\n", "line 3: found 'high'"),
+        ("name,x\np,1\nq,inf\n", "line 3: found 'inf'"),
+        ("name,x\n,1\n", "line 2: no name"),
+        ("name,x\np,1\np,2\n", r"line 3: p has labels already \(.*line 2\)"),
+        ("", "the file is empty"),
+    ],
 )
 def test_label_files_are_checked(tmp_path, text, message):
     path = tmp_path / "labels.csv"
@@ -152,3 +159,20 @@ def test_near_copies_are_left_out_of_training_and_remembered(tmp_path, monkeypat
         assert [r.name for r in kept] == [r.name for r in train]
         assert "1 chains left out, 90% or more identical" in note
         monkeypatch.setattr("isometry_protein.leaks.near_copies", None)  # the second time it is remembered
+
+
+@pytest.mark.parametrize("table", ["name,x\nforeign,1\n", "name,x\nsimulated_1_0,\n", "name,class\nforeign,a\n"])
+def test_labels_of_no_training_protein_are_refused(state_file, tmp_path, table):
+    labels = tmp_path / "labels.csv"
+    labels.write_text(table)
+    head = "classes" if "class" in table else "regression"
+    settings = of_files(train=(state_file,), labels=labels).changed(model={"heads": (head,)})
+    with pytest.raises(ValueError, match=f"labels.csv: labels of no training protein for the head {head}"):
+        APP.data(settings)
+
+
+def test_labels_of_which_none_counts_are_refused(tmp_path):
+    path = tmp_path / "masked.ss"
+    path.write_text(">p\nMKVLA\nHHHCC\n.....\n00000\n")
+    with pytest.raises(ValueError, match="no training protein has ss3 or ss8"):
+        APP.data(of_files(train=(path,)))
