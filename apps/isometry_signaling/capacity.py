@@ -33,9 +33,9 @@ class Capacity:
     pattern: Estimate | None
     """Capacity of the pattern of missing values alone, over all cells; None: none is missing."""
     batch: Estimate | None
-    """What responses tell of the batch at a given input, bits; None: no input was repeated in two batches."""
+    """What responses tell of the batch at a given input, bits; None: none is in two batches, or of too few groups."""
     within: dict[str, tuple[Estimate, int]]
-    """Batch -> capacity within it, and its cells."""
+    """Batch -> capacity within it, and its cells; batches of too few cells or groups are not here."""
     n_read: int
     missing: str
 
@@ -171,6 +171,12 @@ def _check_groups(cells: CellTable) -> None:
                 f"{cells.path}: cells of {cells.inputs.name} = {label} come from {n} group(s), expected {LEAST_GROUPS} "
                 "at least, so that some can be learnt from and others scored; name a finer column with --group, or none"
             )
+    n_groups = len(np.unique(cells.group))
+    if n_groups <= LEAST_GROUPS:
+        raise ValueError(
+            f"{cells.path}: {n_groups} group(s) of cells, expected {LEAST_GROUPS + 1} at least, so that some can be "
+            "learnt from and others scored; name a finer column with --group, or none"
+        )
 
 
 def _varying(cells: CellTable) -> np.ndarray:
@@ -190,6 +196,7 @@ def _pattern(cells: CellTable, seed: int) -> Estimate | None:
     few = np.bincount(cells.inputs.codes, minlength=len(cells.inputs.labels)).min() < LEAST_SAMPLES
     if not varies.any() or few:
         return None
+    _check_groups(cells)
     kinds = ("logistic", "network")
     found = decode(
         cells.inputs.codes, is_missing[:, varies], groups=cells.group, kinds=kinds, n_steps=N_STEPS_BESIDE, seed=seed
@@ -200,15 +207,37 @@ def _pattern(cells: CellTable, seed: int) -> Estimate | None:
 def _batches(cells: CellTable, y: np.ndarray, seed: int) -> tuple[Estimate | None, dict[str, tuple[Estimate, int]]]:
     if cells.batch is None or len(np.unique(cells.batch)) < 2:
         return None, {}
-    told = conditional_information(cells.batch, cells.inputs.codes, y, groups=cells.group, seed=seed)
+    told = _about_batch(cells, y, seed)
     largest = np.argsort(-np.bincount(cells.batch, minlength=len(cells.batch_names)))[:MOST_BATCHES]
     within = {}
     for code in sorted(largest.tolist()):
         part = _measurable(replace(cells, responses=y), cells.batch == code)
         if part is not None:
-            found = decode(part.inputs.codes, part.responses, seed=seed, n_steps=N_STEPS_BESIDE)
-            within[cells.batch_names[code]] = found.capacity(), len(part)
+            bits = _within(part, seed)
+            if bits is not None:
+                within[cells.batch_names[code]] = bits, len(part)
     return told, within
+
+
+def _about_batch(cells: CellTable, y: np.ndarray, seed: int) -> Estimate | None:
+    assert cells.batch is not None
+    try:
+        return conditional_information(cells.batch, cells.inputs.codes, y, groups=cells.group, seed=seed)
+    except ValueError:
+        if cells.group is None:
+            raise
+        return None  # a batch of too few groups cannot be told from its groups
+
+
+def _within(part: CellTable, seed: int) -> Estimate | None:
+    groups = part.group
+    try:
+        found = decode(part.inputs.codes, part.responses, groups=groups, seed=seed, n_steps=N_STEPS_BESIDE)
+    except ValueError:
+        if groups is None:
+            raise
+        return None  # too few groups of this batch have the input
+    return found.capacity()
 
 
 def _measurable(cells: CellTable, rows: np.ndarray) -> CellTable | None:

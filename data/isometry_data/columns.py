@@ -47,10 +47,15 @@ class Columns:
     def matching(self, patterns: Sequence[str]) -> list[str]:
         """The columns that any pattern (`response_*`) names, in the file's order; ValueError where one names none."""
         for pattern in patterns:
-            if not fnmatch.filter(self.columns, pattern):
+            if pattern not in self.columns and not fnmatch.filter(self.columns, pattern):
                 found = _listed(list(self.columns))
                 raise ValueError(f"{self.path}: no column is called {pattern!r}; its columns: {found}")
-        return [name for name in self.columns if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+        # A name may have brackets of its own: "pSTAT [a.u.]".
+        return [
+            name
+            for name in self.columns
+            if any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        ]
 
     def texts(self, name: str) -> list[str]:
         """A column as text; a whole number without its ".0"; missing is ""."""

@@ -10,7 +10,8 @@ _SCALES = {
     "mass per volume": {"pg": 1e-3, "ng": 1.0, "ug": 1e3, "mg": 1e6, "g": 1e9},  # ng/mL
     "molar": {"pm": 1e-3, "nm": 1.0, "um": 1e3, "mm": 1e6, "m": 1e9},  # nM
 }
-_WRITTEN = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([^\d\s].*?)?\s*")
+# No unit begins with a comma, a point or a dash: "0,5" and "10-20" are no amounts.
+_WRITTEN = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([^\d\s.,;:+\-–].*?)?\s*")
 
 
 class Unit(NamedTuple):

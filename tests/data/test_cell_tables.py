@@ -89,6 +89,12 @@ def test_several_columns_make_one_input_and_each_name_has_a_unit_of_its_own(tabl
     assert cells.inputs.amounts is None
 
 
+def test_a_columns_name_may_have_brackets(table):
+    assert read_cells(table("dose,p [a.u.]\n0,1\n1,2\n"), inputs=["dose"], responses=["p [a.u.]"]).response_names == (
+        "p [a.u.]",
+    )
+
+
 def test_names_are_inputs(table):
     cells = read_cells(table("ligand,response_a\nTNF,1\nLPS,2\nTNF,3\n"), inputs=["ligand"])
     assert cells.inputs.labels == ("LPS", "TNF")
@@ -115,6 +121,7 @@ def test_rows_without_any_response_are_cells_that_were_not_measured(table):
         ("dose,response_a\n0,1\n1,inf\n", ["line 3", "'response_a'", "infinite", "empty"]),
         ("dose,response_a\n0,1\n1,high\n", ["line 3", "'response_a'", "'high'", "expected a number"]),
         ("dose,response_a\n0,1\nhigh,2\n", ["line 3", "'dose'", "'high'", "expected a number"]),
+        ("dose;response_a\n0;1\n1,5;2\n", ["line 3", "'dose'", "'1,5'", "expected a number"]),
         ("dose,response_a\n0,1\n-2,2\n", ["line 3", "'-2'", "0 or more", "logarithms"]),
         (rows(["10 ng/mL", "10 nM"]), ["line 3", "'10 nM'", "line 2", "'ng/mL'", "one kind", "molar mass"]),
         (rows(["10 ng/mL", "10"]), ["line 3", "'10'", "line 2", "'ng/mL'", "write the unit"]),

@@ -130,6 +130,8 @@ def _print(found: Any) -> None:
         print(f"the pattern of missing responses alone: {found.pattern.value:.3f} bits")
     if found.batch is not None:
         print(f"about the batch, at a given input: {found.batch.value:.3f} bits")
+    elif found.cells.batch is not None:
+        print("about the batch: not to be measured; it takes an input in two batches, of three groups or more each")
     for name, (own, n) in found.within.items():
         print(f"within batch {name}: {own.value:.3f} bits [{own.low:.3f}, {own.high:.3f}], {n:,} cells")
     print("the decoder's numbers are lower bounds on average; intervals resample cells, or groups, not the decoders")

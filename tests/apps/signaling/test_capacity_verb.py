@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,15 @@ def test_too_few_groups_of_a_dose_are_told_with_the_dose(tmp_path):
     cells = read_cells(write_cells(tmp_path / "cells.csv", 20), inputs=["dose_ng_ml"], group="day")
     with pytest.raises(ValueError, match=r"dose_ng_ml = 0 come from 2 group\(s\), expected 3.*--group"):
         measure_capacity(cells)
+
+
+def test_batches_that_are_groups_do_not_end_the_analysis(tmp_path):
+    cells = read_cells(write_cells(tmp_path / "cells.csv", 30), inputs=["dose_ng_ml"])
+    well = np.arange(len(cells)) % 5
+    cells = replace(cells, batch=well, batch_names=tuple("abcde"), group=well)
+    found = measure_capacity(cells, n_steps=20)
+    assert found.batch is None
+    assert found.within == {}
 
 
 def test_no_complete_cell_names_the_way_out(tmp_path):
