@@ -1,7 +1,8 @@
 """`isometry label RUN FILE ... --out labelled.ss`: a network's states of unlabelled proteins, to train another on.
 
-Self-distillation: `--data.source files --data.train labelled.ss own.ss` then trains on both. Residues of which the
-network is not sure are masked, so that they do not count.
+Self-distillation: `--data.source files --data.train labelled.ss own.ss --data.valid known.ss` then trains on both;
+without a validation file, part of what is set apart would be the network's own word. Residues of which the network is
+not sure are masked, so that they do not count.
 """
 
 from __future__ import annotations
