@@ -90,15 +90,16 @@ def sweep(folder: Path) -> list[str]:
 
 def explained(error: OSError, path: Path, needed: int) -> OSError:
     """The same failure to write in one line that says the bytes needed, the bytes free and what to do."""
+    reason = error.strerror or str(error)
     if error.errno == errno.ENOENT:
-        return _numbered(error, f"{path}: not written: there is no folder {path.parent}; make it first")
+        advice = f"there is no folder {path.parent}; make it first, or choose another one"
+        return _numbered(error, f"{path}: not written ({reason}): {advice}")
     if error.errno in _NO_ROOM:
         advice = "free some space (or raise the limit) and run again, or choose another folder"
     elif error.errno in _NO_RIGHT:
         advice = "choose a folder you may write to"
     else:
         advice = "check the disk and the folder, or choose another one"
-    reason = error.strerror or str(error)
     room = f"{needed:,} bytes needed, {bytes_free(path)} bytes free"
     return _numbered(error, f"{path}: not written ({reason}): {room}; {advice}")
 

@@ -163,7 +163,7 @@ def strict(text: str) -> Any:
 def test_what_is_no_number_is_still_strict_json(isometry_, trained, points, monkeypatch):
     finished = Trained(trained, "finished", {"test": {"rmse": math.inf}})
     monkeypatch.setattr("isometry.story.train", lambda *_, **__: finished)
-    monkeypatch.setattr("isometry.story.evaluate", lambda *_: {"rmse": math.nan})
+    monkeypatch.setattr("isometry.story.measured", lambda *_: ({"rmse": math.nan}, {}))
     monkeypatch.setattr("isometry.story.predict", lambda *_: [{"y": torch.tensor([1.0, -math.inf])}])
     assert strict(isometry_("train", "wave", "--json")[1])["scores"] == {"test": {"rmse": "Infinity"}}
     assert strict(isometry_("evaluate", "wave", str(trained), "--json")[1])["scores"] == {"rmse": "NaN"}

@@ -166,7 +166,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
 
 
 def test_a_folder_that_is_missing_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"p\.csv: not written: there is no folder .*/none; make it first"):
+    with pytest.raises(FileNotFoundError, match=r"p\.csv: not written .*: there is no folder .*/none; make it first"):
         write_whole(tmp_path / "none" / "p.csv", "x")
     assert os.listdir(tmp_path) == []
 
