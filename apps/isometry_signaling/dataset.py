@@ -34,6 +34,8 @@ class CellTable:
     stratum: Array
     controls: Array | None = None
     """[n, n_controls] functions of ligand and environment whose mean is known to be 0."""
+    numbers: Array | None = None
+    """[n] of each cell in the table that it was read from, where cells of it were left out."""
 
     def __len__(self) -> int:
         return len(self.ligand)

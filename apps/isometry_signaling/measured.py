@@ -75,7 +75,7 @@ def table_of(columns: Readings, labels: Sequence[str], length: int, n_numbers: i
     if labels:
         environment[place >= 0] = np.eye(len(labels))[place[place >= 0]]
     ligand = columns.ligands.reshape(len(place), length, -1)
-    return CellTable(ligand, environment, columns.genes, np.ones(len(place)), place)
+    return CellTable(ligand, environment, columns.genes, np.ones(len(place)), place, numbers=columns.numbers)
 
 
 def _labels(train: Readings, file: Path, name: str) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ def predictions(model: nn.Module, cells: Cells) -> Prediction:
 
 
 def predict(model: nn.Module, settings: Any, cells: Cells, _out: Path | None) -> list[dict[str, Any]]:
-    """A row for each cell."""
+    """A row for each cell, by its number in the table read."""
     found, s = predictions(model, cells), settings.model
     state = "p_state" if s.state == "categorical" else "state"
     columns: dict[str, Any] = {f"{state}_{i + 1}": column for i, column in enumerate(found.state.T)}
@@ -56,9 +56,10 @@ def predict(model: nn.Module, settings: Any, cells: Cells, _out: Path | None) ->
     columns |= dict(zip(s.genes, found.genes.T, strict=True))
     columns["paid_bits"] = found.paid
     names, values = list(columns), [column.tolist() for column in columns.values()]
+    numbers = range(1, len(cells) + 1) if cells.table.numbers is None else cells.table.numbers.tolist()
     return [
         {"cell": number} | dict(zip(names, row, strict=True))
-        for number, row in enumerate(zip(*values, strict=True), start=1)
+        for number, row in zip(numbers, zip(*values, strict=True), strict=True)
     ]
 
 

@@ -14,6 +14,7 @@ from isometry_data.units import amount, unit
 Array = np.ndarray
 
 N_SHOWN = 6  # columns that a message names
+LARGEST = 1e18  # whose square is a number in float32
 KINDS = ("mass per volume", "molar")  # of units that doses are written with
 
 
@@ -24,6 +25,8 @@ class Readings(NamedTuple):
     genes: Array  # [n, n_genes]; NaN where missing
     environment: list[str]  # "" where it is not told
     notes: tuple[str, ...] = ()
+    numbers: Array = np.empty(0, int)  # [n] of each cell among all that were read, from 1
+    n_read: int = 0
 
 
 def readings_of(
@@ -42,6 +45,7 @@ def readings_of(
     for place, name in enumerate(genes):
         if name in table.columns:
             expression[:, place] = table.numbers(name)
+    _check_size(table, ligands, values)
     is_whole = np.isfinite(values).all(1)
     if not is_whole.any():
         raise ValueError(
@@ -57,7 +61,19 @@ def readings_of(
     n_lost = int((~is_whole).sum())
     note = f"{file}: {n_lost} of {table.n_rows} cells left out, a value of {_some(ligands)} is missing"
     kept = [told[row] for row in np.flatnonzero(is_whole)]
-    return Readings(values[is_whole], expression[is_whole], kept, (note,) if n_lost else ())
+    numbers = np.flatnonzero(is_whole) + 1
+    return Readings(values[is_whole], expression[is_whole], kept, (note,) if n_lost else (), numbers, table.n_rows)
+
+
+def _check_size(table: Columns, ligands: Sequence[str], values: Array) -> None:
+    """Networks compute in float32."""
+    places = np.argwhere(np.abs(values) > LARGEST)
+    if len(places):
+        row, column = map(int, places[0])
+        raise ValueError(
+            f"{table.path}, {table.place(row)}, column {ligands[column]!r}: found {values[row, column]:g}, expected at "
+            f"most {LARGEST:g}; correct it, or choose another unit"
+        )
 
 
 def matching(file: Path, patterns: Sequence[str]) -> tuple[str, ...]:
@@ -67,11 +83,14 @@ def matching(file: Path, patterns: Sequence[str]) -> tuple[str, ...]:
 
 def joined(parts: Sequence[Readings]) -> Readings:
     """Cells of several files, one after another."""
+    before = np.cumsum([0, *(part.n_read for part in parts)])
     return Readings(
         np.concatenate([part.ligands for part in parts]),
         np.concatenate([part.genes for part in parts]),
         [name for part in parts for name in part.environment],
         tuple(note for part in parts for note in part.notes),
+        np.concatenate([part.numbers + n for part, n in zip(parts, before, strict=False)]),
+        int(before[-1]),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from isometry import story
+from isometry_signaling.readings import joined, readings_of
 from isometry_signaling.train import APP, PRESETS, SignalingSettings, read
 
 HEADER = "cell,dose,response_1,response_2,gene_a\n"
@@ -58,6 +59,20 @@ def test_a_cell_with_a_missing_value_is_left_out_and_told(tmp_path: Path) -> Non
     file = written(tmp_path / "cells.csv")
     file.write_text(file.read_text(encoding="utf-8") + "60,1.0,,0.3,2\n", encoding="utf-8")
     assert any("1 of 61 cells left out" in note for note in APP.data(settings_of(file)).notes)
+
+
+def test_cells_keep_their_numbers_where_others_are_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "cells.csv"
+    file.write_text("response_a\n1\nnan\n2\n", encoding="utf-8")
+    part = readings_of(file, ["response_a"], [], "dose", is_labelled=False)
+    np.testing.assert_array_equal(joined([part, part]).numbers, [1, 3, 4, 6])
+
+
+def test_a_number_beyond_float32_is_told_with_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "cells.csv"
+    file.write_text("response_a\n1\n1e300\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"line 3, column 'response_a': found 1e\+300"):
+        readings_of(file, ["response_a"], [], "dose", is_labelled=False)
 
 
 def test_outputs_in_the_order_of_time_are_a_course(tmp_path: Path) -> None:
