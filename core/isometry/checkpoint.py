@@ -382,8 +382,11 @@ def _write_file(path: Path, content: _Content) -> dict[str, Any]:
         write_synced(path, content)
         return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     try:
+        path.touch()
+        mode = path.stat().st_mode
         # Straight to the file: serialising in memory first takes twice the memory and 1.5 times as long.
         safetensors.torch.save_file(content, path)
+        path.chmod(mode)  # as the umask says; safetensors would let its owner alone read it
     except SafetensorError as error:
         number = _OS_ERROR.search(str(error))
         if number is None:

@@ -346,3 +346,8 @@ def test_settings_of_a_vault_are_checked(tmp_path):
         Vault(tmp_path, keep=0)
     with pytest.raises(ValueError, match="expected 'smaller' or 'larger'"):
         Vault(tmp_path, better="lower")
+
+
+def test_whoever_may_read_the_manifest_may_read_the_weights(tmp_path):
+    folder = Vault(tmp_path).save(1, {"w": torch.zeros(3)}, {"t": torch.ones(2)})
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
