@@ -69,12 +69,11 @@ def predict_together(members: Sequence[Loaded], files: Sequence[Path], out: Path
 
 
 def _with_spreads(row: dict[str, Any], averaged: dict[str, Any]) -> dict[str, Any]:
-    spreads = {name: averaged[name] for name in averaged if name.endswith(SPREAD)}
-    told = {}
+    told: dict[str, Any] = {}
     for name, value in row.items():
         told[name] = value
-        if name + SPREAD in spreads:
-            told[name + SPREAD] = spreads[name + SPREAD]
+        if (spread := name + SPREAD) in averaged:
+            told[spread] = averaged[spread]
     return told
 
 

@@ -182,11 +182,12 @@ def export(app: App, run: str | Path, folder: str | Path, *, is_half: bool = Fal
         raise FileExistsError(f"{folder}: is there already; choose a name that is free")
     told = ("app", "settings", "data", "score", "scores", "versions", "calibration")
     fields = {key: checkpoint.manifest[key] for key in told if key in checkpoint.manifest}
+    weights = checkpoint.weights()
+    if is_half:
+        weights = {name: _halved(name, weight) for name, weight in weights.items()}
     folder.parent.mkdir(parents=True, exist_ok=True)
     room = temporary_beside(folder)
     try:
-        weights = checkpoint.weights()
-        weights = {name: _halved(name, weight) for name, weight in weights.items()} if is_half else weights
         os.rename(Vault(room).save(checkpoint.step, weights, **fields), folder)
     finally:
         shutil.rmtree(room, ignore_errors=True)

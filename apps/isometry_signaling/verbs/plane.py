@@ -85,9 +85,15 @@ def trace(app: Any, settings: Any, options: argparse.Namespace) -> tuple[list[Pl
     loaded = story.load(app, options.model, device="cpu") if options.model is not None else None
     settings = loaded.settings if loaded is not None else settings
     truth = truth_of(settings.data)
-    low = options.low or (truth.first_beta * 1.01 if truth else LOWEST_BETA)
-    high = options.high or (truth.last_beta if truth else settings.loss.beta)
-    betas = betas_between(low, max(low, high), options.betas)
+    low, high = options.low, options.high
+    if low is None:
+        low = truth.first_beta * 1.01 if truth else LOWEST_BETA
+    if high is None:
+        high = max(low, truth.last_beta if truth else settings.loss.beta)
+    betas = betas_between(low, high, options.betas)
+    n_steps = N_STEPS if options.steps is None else options.steps
+    if n_steps < 1:
+        raise ValueError(f"--steps {n_steps}: expected at least 1")
     with on_threads(settings.threads), tempfile.TemporaryDirectory() as folder:
         if loaded is None:
             story.train(app, settings.changed(device="cpu"), Path(folder) / "run", is_quiet=True)
@@ -99,7 +105,7 @@ def trace(app: Any, settings: Any, options: argparse.Namespace) -> tuple[list[Pl
             data.train,
             data.test or data.valid,
             betas,
-            n_steps=options.steps or N_STEPS,
+            n_steps=n_steps,
         )
     return points, truth
 

@@ -132,3 +132,17 @@ def test_a_state_that_pays_nothing_is_certified_to_pay_nothing() -> None:
         model.state.marginal.log_spreads.copy_(model.state.log_spread[None])  # type: ignore[union-attr]
     at = certified(model.double(), settings.loss, data.test)  # type: ignore[arg-type]
     assert at.rate_upper == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--low", "3", "--high", "2"], "from 3 to 2"),
+        (["--low", "0"], "from 0 to"),
+        (["--betas", "0"], "at least 1 of them"),
+        (["--steps", "0"], "--steps 0: expected at least 1"),
+    ],
+)
+def test_a_range_that_is_none_is_refused(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plane", *flags]) == 1
+    assert message in capsys.readouterr().err
