@@ -124,13 +124,17 @@ def test_a_mask_of_order_is_the_opposite_of_disorder(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (RECORD + ">q\nGG\nCC\n", r"line 6: 3 lines left over; expected 5"),
-        (RECORD.replace("HHEC", "HHE"), r"line 3, record p: 3 letters of three states, expected 4"),
+        (RECORD + ">q\nGG\nCC\n", r"line 6: 3 lines left over; expected 5 .*; add what the last record lacks"),
+        (RECORD.replace("HHEC", "HHE"), r"line 3, record p: 3 letters of three states, expected 4.*; cut or fill"),
         (RECORD.replace("1101", "11011"), r"line 5, record p: 5 letters of mask, expected 4"),
-        (RECORD.replace("1101", "1121"), r"line 5, record p: '2' in the mask; expected 0 or 1"),
-        (RECORD.replace("GHBT", "GHQT"), r"line 1, record p: ss8 has 'Q'; expected G H I B E S T C or '.'"),
-        (RECORD.replace(">p", "p"), r"line 1: 'p', expected '>' and a name"),
-        (RECORD.replace("MKVX", "MK1X"), r"record p: the sequence has '1'"),
+        (RECORD.replace("1101", "1121"), r"line 5, record p: '2' in the mask; expected 1 where the labels count"),
+        (RECORD.replace("GHBT", "GHQT"), r"line 4, record p: 'Q' in the eight states; expected G H I B E S T C, or \."),
+        (RECORD.replace("HHEC", "HHLC"), r"line 3, record p: 'L' in the three states; expected H E C, or \."),
+        (RECORD.replace("MKVX", "MK1X"), r"line 2, record p: '1' in the sequence; expected letters A to Z"),
+        (RECORD.replace("MKVX", ""), r"line 2, record p: 0 letters of sequence, expected some"),
+        (RECORD.replace(">p", "p"), r"line 1: 'p', expected '>' and a name; every record has exactly 5 lines: look"),
+        (RECORD + "\n" + RECORD, r"line 6: '', expected '>' and a name; .*, also a blank one"),
+        (RECORD.replace("1101\n", "") + RECORD, r"line 5, record p: found the name '>p' instead of its mask"),
     ],
 )
 def test_what_is_no_state_file_is_one_line(tmp_path, text, message):
