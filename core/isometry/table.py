@@ -34,10 +34,14 @@ def check_not_read(path: Path, files: Sequence[Path]) -> None:
             raise ValueError(f"{path}: is one of the files to read, and would be overwritten; choose another --out")
 
 
-def write_table(path: Path, rows: Rows) -> None:
-    """Write rows with the union of their columns, in order of first appearance."""
+def write_table(path: Path, rows: Rows, columns: Sequence[str] = ()) -> None:
+    """Write rows with the union of their columns, in order of first appearance.
+
+    Args:
+        columns: that are there in any case, first; a table without rows has its header by them.
+    """
     check_table_path(path)
-    columns = list(dict.fromkeys(column for row in rows for column in row))
+    columns = list(dict.fromkeys([*columns, *(column for row in rows for column in row)]))
     encode: dict[str, Callable[[Rows, list[str]], bytes]] = {
         ".csv": lambda rows, columns: _separated(rows, columns, ","),
         ".tsv": lambda rows, columns: _separated(rows, columns, "\t"),

@@ -32,6 +32,8 @@ def test_no_rows_are_an_empty_table(tmp_path):
     for ending in (".csv", ".jsonl"):
         write_table(tmp_path / f"t{ending}", [])
         assert (tmp_path / f"t{ending}").read_text().strip() == ""
+    write_table(tmp_path / "t.csv", [], ("n", "name"))
+    assert (tmp_path / "t.csv").read_text() == "n,name\n"
 
 
 def test_parquet_without_its_library_says_what_to_install(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from typing import Any
 from isometry.events import as_json
 
 FOUND, BAD_INPUT = 1, 2
+COLUMNS = ("test", "test_file", "test_line", "train", "train_file", "train_line", "identity", "coverage")
 
 
 class BadInput(Exception):
@@ -90,7 +91,7 @@ def _found(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str,
         for copy in found
     ]
     if options.out is not None:
-        write_table(options.out, rows)
+        write_table(options.out, rows, COLUMNS)
     return rows, {"n_train": len(train), "n_test": len(test), "n_found": len(rows)}
 
 

@@ -47,10 +47,13 @@ def test_people_read_a_table_and_a_sentence(files, capsys):
     assert "1 of 3 test proteins have a near copy among 2 training proteins: 25% or more identical" in said
 
 
-def test_none_is_found_above_its_identity(files, capsys):
+def test_none_is_found_above_its_identity(files, tmp_path, capsys):
     train, test = files
-    assert main(["leak", train, "--test", test, "--most-identical", "0.95"]) == NONE
+    found, none = tmp_path / "found.csv", tmp_path / "none.csv"
+    assert main(["leak", train, "--test", test, "--most-identical", "0.95", "--out", str(none)]) == NONE
     assert "0 of 3 test proteins" in capsys.readouterr().out
+    assert main(["leak", train, "--test", test, "--out", str(found)]) == FOUND
+    assert none.read_text().splitlines() == found.read_text().splitlines()[:1], "a header, and nothing else"
 
 
 def test_what_cannot_be_used_is_no_leak(files, tmp_path, capsys, monkeypatch):
