@@ -19,9 +19,9 @@ import torch
 from isometry.doctor import Examination, Treatment, examine, treat
 from isometry.doctor.verdict import last_hidden, log_gain
 from nets import DEEP_NETS, HELD_OUT_NETS, MEMORY_NETS, OTHER_NETS, Net, Outcome, cross_entropy, train
+from page import fill
 
 PAGE = Path(__file__).with_suffix(".md")
-BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 
 
 class Case(NamedTuple):
@@ -117,13 +117,6 @@ def tables() -> Iterator[str]:
     yield from (f"## Remedies: {n_rescued} of {len(lost)} nets rescued", "", *rescues(lost))
 
 
-def write(lines: list[str]) -> None:
-    """Put the tables between the marks of the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN)
-    PAGE.write_text(f"{head}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{rest.split(END)[1]}", encoding="utf-8")
-
-
 def _number(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
@@ -136,7 +129,7 @@ def main() -> None:
         print(line, flush=True)
         lines.append(line)
     if "--write" in sys.argv[1:]:
-        write(lines)
+        fill(PAGE, "\n".join(lines), "tables")
 
 
 if __name__ == "__main__":

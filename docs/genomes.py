@@ -34,6 +34,7 @@ from isometry_genome.letters import reverse_complement
 from isometry_genome.model import GenomeModel
 from isometry_genome.objective import probabilities
 from isometry_genome.scores import class_scores
+from page import fill
 from torch import Tensor
 
 PAGE, RESULTS = Path(__file__).with_suffix(".md"), Path(__file__).with_suffix(".json")
@@ -247,12 +248,6 @@ def measure(name: str, asked: argparse.Namespace) -> None:
             print(*found, sep="\n", flush=True)
 
 
-def write(name: str, text: str) -> None:
-    page, begin, end = PAGE.read_text(encoding="utf-8"), f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    before, after = page.partition(begin)[0], page.partition(end)[2]
-    write_whole(PAGE, f"{before}{begin}\n{text}\n{end}{after}".encode())
-
-
 def _groups(rows: list[Row], key: str) -> list[tuple[Any, list[Row]]]:
     """In the order of their first rows; contexts rise."""
     names = list(dict.fromkeys(row[key] for row in rows))
@@ -288,7 +283,7 @@ def main() -> None:
     text = TABLES[asked.table].page(kept()[asked.table])
     print(text)
     if asked.write:
-        write(asked.table, text)
+        fill(PAGE, text, asked.table)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import torch
 from isometry.doctor.half import Half, flushed, forecast, measure_half
 from isometry.doctor.subject import Subject
+from page import fill
 from torch import Tensor, nn
 
 SCALES = (1.0, 2.0**5, 2.0**10, 2.0**16)
 PAGE = Path(__file__).with_suffix(".md")
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 TOLERANCE = 2.0  # percentage points
 
 
@@ -189,9 +189,7 @@ def main() -> None:
     text = f"{table(rows)}\n\n{windows(halves)}"
     print(text)
     if "--write" in sys.argv:
-        page = PAGE.read_text(encoding="utf-8")
-        before, after = page.split(BEGIN)[0], page.split(END)[1]
-        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+        fill(PAGE, text)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from isometry_genome.dataset import GrammarDataset, collate
 from isometry_genome.grammar import RULES, accuracy_of
 from isometry_genome.model import GenomeModel
 from isometry_genome.objective import probabilities
+from page import fill
 
 DISTANCES = (1_000, 5_000, 20_000, 50_000, 100_000)
 TRUNKS = {
@@ -46,7 +47,6 @@ WITHOUT = {"attention, not stretched": {"is_stretched": False}, "attention, not 
 PAGE, RESULTS, PICTURE = (Path(__file__).with_suffix(ending) for ending in (".md", ".json", ".png"))
 NEARER = (640, 3_200, 13_000)
 """Distances of the curriculum before the last; farther ones would need windows twice as long."""
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 
 def settings_of(trunk: str, distance: int, seed: int, *, has_curriculum: bool) -> Any:
@@ -168,9 +168,7 @@ def draw(results: dict[str, list[dict[str, Any]]]) -> None:
 def write() -> None:
     """The page's table and the picture."""
     results = kept()
-    text = PAGE.read_text(encoding="utf-8")
-    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    write_whole(PAGE, f"{before}{BEGIN}\n{table(results)}\n{END}{after}".encode())
+    fill(PAGE, table(results))
     draw(results)
 
 

@@ -22,11 +22,11 @@ from isometry.randomness import seed_everything
 from isometry.recurrent import Recurrent
 from isometry_protein.letters import N_LETTERS, letters_of
 from isometry_protein.simulate import simulated
+from page import fill
 from torch import Tensor, nn
 
 PAGE = Path(__file__).with_suffix(".md")
 PICTURE = Path(__file__).with_suffix(".png")
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 WIDTH, EMBEDDING, N_CHAINS, SEEDS = 64, 32, 4, range(5)
 DISTANCES = (50, 100, 200, 500, 1000, 2000)
@@ -131,13 +131,6 @@ def draw(found: Found) -> None:
         figure.savefig(PICTURE, dpi=160, metadata={"Software": None})
 
 
-def write(lines: list[str]) -> None:
-    """Put the table between the marks of the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN)
-    PAGE.write_text(f"{head}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{rest.split(END)[1]}", encoding="utf-8")
-
-
 def main() -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -145,7 +138,7 @@ def main() -> None:
     lines = list(table(found))
     print("\n".join(lines))
     if "--write" in sys.argv[1:]:
-        write(lines)
+        fill(PAGE, "\n".join(lines))
         draw(found)
 
 

@@ -31,6 +31,7 @@ from isometry_signaling.pathways import PATHWAYS
 from isometry_signaling.plane import betas_between, certified, follow
 from isometry_signaling.sources import cells_of
 from isometry_signaling.truth import truth_of
+from page import fill
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +41,6 @@ NAMES = (CELL, *PATHWAYS)
 LOWEST, HIGHEST = 1.15, 20.0  # beta of real pathways
 N_THRESHOLDS = 40
 PAGE, RESULTS, PICTURE = (Path(__file__).with_suffix(ending) for ending in (".md", ".json", ".png"))
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 
 def measured(name: str, n_betas: int, n_steps: int) -> dict[str, Any]:
@@ -205,9 +205,7 @@ def _draw_pathway(axes: Axes, of: dict[str, Any]) -> None:
 def write() -> None:
     """The page's table and the picture."""
     results = kept()
-    text = PAGE.read_text(encoding="utf-8")
-    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    write_whole(PAGE, f"{before}{BEGIN}\n{table(results)}\n{END}{after}".encode())
+    fill(PAGE, table(results))
     draw(results)
 
 

@@ -1,6 +1,7 @@
 """The forecast of what fp16 flushes: the facts of rounding, the chain of gradients, the window of loss scales."""
 
 import importlib.util
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import nn
 
 POINTS = 2.0  # percentage points between forecast and truth
 PAGE = Path(__file__).parents[2] / "docs" / "half_precision.py"
+sys.path.insert(0, str(PAGE.parent))  # where it finds its own
 
 
 def page():
