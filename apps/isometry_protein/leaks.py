@@ -1,14 +1,16 @@
-"""Training proteins that are near copies of what is validated or tested on, to be left out of training.
+"""Proteins of training that are validated or tested on, too: the same ones are told, near copies left out.
 
-The search takes a minute or two, so what it found is kept in the cache, under a name that its input decides.
+The search for near copies takes a minute or two, so what it found is kept in the cache, under a name that its input
+decides.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import combinations, product
 from pathlib import Path
 
 from isometry.durable import write_whole
@@ -17,6 +19,32 @@ from isometry_data.protein_records import ProteinRecord
 from isometry_data.sequence_clusters import near_copies
 
 FINDS = 2  # raised when our own search finds other pairs than before, so that nothing older is taken for its result
+
+
+def check_apart(files: Mapping[str, Sequence[Path]], parts: Mapping[str, Sequence[ProteinRecord]]) -> list[str]:
+    """A line for each two parts that share sequences, in the order of the parts: training, validation, test.
+
+    Args:
+        files, parts: by the setting that names them.
+    Raises:
+        ValueError: two settings name the same file, or all sequences of the later part are in the earlier one.
+    """
+    notes = []
+    for first, second in combinations(parts, 2):
+        remedy = f"name other proteins in {second}, or leave it out"
+        for one, other in product(files[first], files[second]):
+            if one.exists() and other.exists() and one.samefile(other):
+                raise ValueError(f"{first} and {second} name the same file, {one} and {other}; {remedy}")
+        known = {record.sequence: record for record in reversed(parts[first])}
+        copies = [record for record in parts[second] if record.sequence in known]
+        if not copies:
+            continue
+        n, of = len(copies), len(parts[second])
+        pair = f"such as {copies[0].label} and {known[copies[0].sequence].label}"
+        if n == of:
+            raise ValueError(f"every sequence of {second} is one of {first}, too, {pair}; {remedy}")
+        notes.append(f"{second}: {n:,} of {of:,} sequences are in {first}, too, {pair}; isometry leak lists them")
+    return notes
 
 
 def without_near_copies(
@@ -30,7 +58,7 @@ def without_near_copies(
         search: `words` or `mmseqs`.
     """
     own, others = ([record.sequence for record in records] for records in (train, held))
-    found_by = f"{search} {FINDS}" if search == "words" else search
+    found_by = search if search == "mmseqs" else f"{search} {FINDS}"
     key = hashlib.sha256(json.dumps([found_by, identity, own, others]).encode()).hexdigest()[:24]
     file = cache_folder() / f"near-copies-{key}.json"
     places = _stored(file)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -15,7 +17,7 @@ from isometry_data.sequence_clusters import sequence_clusters
 from isometry_data.state_files import read_states
 from pydantic import Field, PositiveInt
 
-from isometry_protein.leaks import without_near_copies
+from isometry_protein.leaks import check_apart, without_near_copies
 from isometry_protein.simulate import simulated
 
 
@@ -44,8 +46,9 @@ class SourceSettings(Settings):
     most_identical: float = Field(default=0.25, gt=0, le=1)
     """netsurfp2: a training chain with this share of its residues, or more, in common with one of validation or test,
     over half of the shorter of the two, is left out. files: what makes two sequences similar."""
-    search: Literal["words", "mmseqs"] = "words"
-    """What finds similar sequences: our own search, the same everywhere, or MMseqs2, which finds more distant ones."""
+    search: Literal["words", "mmseqs", "all"] = "words"
+    """What finds similar sequences: our own search, the same everywhere; MMseqs2, which finds more distant ones; all:
+    every pair is aligned, which misses none and takes minutes for thousands of proteins."""
     labels: Path | None = None
     """A CSV file of whole proteins: name, then numbers, or a column class."""
 
@@ -65,6 +68,7 @@ class Proteins(NamedTuple):
 
 
 SIMULATED = (8000, 300, 300)
+LARGER = 1.5  # as many times the wanted share a cluster may be, to be set apart
 SHARE_OF_CB6133 = 20  # every 20th of its proteins validates eight states
 
 
@@ -117,32 +121,69 @@ def _netsurfp2(settings: SourceSettings, _mapping: str, _seed: int) -> tuple[Spl
 def _files(settings: SourceSettings, mapping: str, seed: int) -> tuple[Split, list[Path], list[str]]:
     if not settings.train:
         raise ValueError("data.source is files, but data.train names none; give --data.train FILE ...")
-    parts, notes = [], []
-    for files in (settings.train, settings.valid, settings.test):
-        records, noted = read(files, mapping)
-        parts.append(records)
-        notes += noted
-    split = Split(*parts)
+    files = {"data.train": settings.train, "data.valid": settings.valid, "data.test": settings.test}
+    parts: dict[str, list[ProteinRecord]] = {}
+    notes: list[str] = []
+    for name, own in files.items():
+        parts[name], noted = read(own, mapping)
+        notes += [*noted, *_unmarked(parts[name])]
+    notes += check_apart(files, parts)
+    split = Split(*parts.values())
     if not split.valid:
-        split = split._replace(**_hold_out(split.train, settings, seed))
-    return split, [*settings.train, *settings.valid, *settings.test], notes
+        held, noted = _hold_out(split.train, settings, seed)
+        split, notes = split._replace(**held), [*notes, *noted]
+    return split, [file for own in files.values() for file in own], notes
 
 
-def _hold_out(records: list[ProteinRecord], settings: SourceSettings, seed: int) -> dict[str, list[ProteinRecord]]:
-    """Training and validation: whole clusters, in an order fixed by the seed, until the fraction is reached."""
+def _unmarked(records: list[ProteinRecord]) -> list[str]:
+    """A line for each file with proteins of which no label counts."""
+    lines = []
+    for _, own in groupby(records, key=lambda record: record.source):
+        every = list(own)
+        masked = [record for record in every if record.mask is not None and not record.mask.any()]
+        if masked:
+            lines.append(
+                f"{masked[0].label}: its mask is 0 at every residue, so that none of its states counts (so of "
+                f"{len(masked):,} of {len(every):,} chains of this file); write 1 where they count, or leave it out"
+            )
+    return lines
+
+
+def _hold_out(
+    records: list[ProteinRecord], settings: SourceSettings, seed: int
+) -> tuple[dict[str, list[ProteinRecord]], list[str]]:
+    """Training and validation: whole clusters, in an order fixed by the seed, until the fraction is reached.
+
+    A line says so where no cluster is small enough.
+    """
     groups = sequence_clusters([record.sequence for record in records], settings.most_identical, search=settings.search)
     wanted, held = settings.valid_fraction * len(records), set[int]()
     sizes = np.bincount(groups)
-    for group in np.random.default_rng(seed).permutation(len(sizes)).tolist()[:-1]:
-        if sizes[group] <= 1.5 * wanted:
+    for group in np.random.default_rng(seed).permutation(len(sizes)).tolist():
+        if sizes[group] <= LARGER * wanted and len(held) + 1 < len(sizes):
             held.add(group)
             wanted -= sizes[group]
         if wanted <= 0:
             break
-    return {
+    split = {
         "train": [record for record, group in zip(records, groups.tolist(), strict=True) if group not in held],
         "valid": [record for record, group in zip(records, groups.tolist(), strict=True) if group in held],
     }
+    return split, [] if held or not records else [_none_held(sizes, settings)]
+
+
+def _none_held(sizes: np.ndarray, settings: SourceSettings) -> str:
+    n, smallest = int(sizes.sum()), int(sizes.min())
+    remedy = "give --data.valid FILE"
+    if len(sizes) > 1:
+        enough = math.ceil(100 * smallest / (LARGER * n)) / 100
+        remedy += f", or --data.valid-fraction {enough:g}, by which the smallest cluster is set apart"
+    clusters = f"{len(sizes):,} cluster{'s' if len(sizes) > 1 else ''} of similar sequences"
+    return (
+        f"there is no validation set: the {n:,} training chains are {clusters}, the smallest of {smallest:,}, more "
+        f"than a share of {settings.valid_fraction:g} allows; the last weights are taken for the best and nothing is "
+        f"calibrated; {remedy}"
+    )
 
 
 def _thinned(records: list[ProteinRecord], n: int | None) -> list[ProteinRecord]:

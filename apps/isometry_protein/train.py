@@ -13,7 +13,7 @@ from isometry.cli import script
 from isometry.fit import FitSettings
 from isometry.optim import OptimSettings
 from isometry.run_settings import RunSettings
-from isometry_data.protein_records import ProteinRecord
+from isometry_data.protein_records import UNKNOWN_STATE, ProteinRecord
 from pydantic import PositiveInt
 
 from isometry_protein.dataset import ProteinDataset, collate
@@ -47,7 +47,7 @@ def data(settings: ProteinSettings) -> Data:
     whole = read_whole(settings.data.labels)
     train, valid, test = (_dataset(settings, records, whole) if records else None for records in found.split)
     assert train is not None
-    _check_labels(train, settings)
+    _check_labels(train, valid, settings)
     return Data(train, valid, test, found.checksums, found.notes)
 
 
@@ -62,24 +62,45 @@ def _dataset(settings: ProteinSettings, records: list, whole: WholeLabels | None
     )
 
 
-def _check_labels(train: ProteinDataset, settings: ProteinSettings) -> None:
-    """A head without any label would end with a loss of zero and untrained weights."""
-    labels = {"ss": ("ss3", "ss8"), "rsa": ("accessibility",), "disorder": ("disorder",), "contacts": ("positions",)}
-    for head in settings.model.heads:
+LABELS = {"ss": ("ss3", "ss8"), "rsa": ("accessibility",), "disorder": ("disorder",), "contacts": ("positions",)}
+"""Of residues, by the head that learns from them."""
+
+
+def _check_labels(train: ProteinDataset, valid: ProteinDataset | None, settings: ProteinSettings) -> None:
+    """A head without any label would end with a loss of zero and untrained weights; the first one chooses the best."""
+    heads = settings.model.heads
+    for head in heads:
         if head in OF_THE_WHOLE:
             _check_whole(train, head, settings.data.labels)
-        wanted = labels.get(head, ())
-        if wanted and not any(_counts(record, name) for record in train.records for name in wanted):
-            raise ValueError(
-                f"{train.records[0].source}: no training protein has {' or '.join(wanted)}, which the head {head} "
-                "learns from; leave the head out, or train on files that have it (structures have all)"
-            )
+        _check_residues(train, "training", head)
+    if valid is not None:
+        _check_residues(valid, "validation", heads[0])
+
+
+def _check_residues(proteins: ProteinDataset, part: str, head: str) -> None:
+    wanted = LABELS.get(head, ())
+    if not wanted or any(_counts(record, name) for record in proteins.records for name in wanted):
+        return
+    names, purpose = " or ".join(wanted), "learns from" if part == "training" else "is judged by"
+    labelled = next((r for r in proteins.records if any(getattr(r, name) is not None for name in wanted)), None)
+    if labelled is not None:
+        raise ValueError(
+            f"{labelled.label}: its mask lets none of its labels count, as in every {part} protein, so that there is "
+            f"no {names}, which the head {head} {purpose}; write 1 in the mask where the labels count"
+        )
+    raise ValueError(
+        f"{proteins.records[0].source}: no {part} protein has {names}, which the head {head} {purpose}; leave the head "
+        "out, or name files that have it (structures have all)"
+    )
 
 
 def _counts(record: ProteinRecord, name: str) -> bool:
-    """Whether the record has such a label that its mask, which is one of states and accessibility, lets count."""
-    is_masked = name not in ("disorder", "positions") and record.mask is not None and not record.mask.any()
-    return getattr(record, name) is not None and not is_masked
+    """Whether a label of this name is known and counts; the mask is one of states and accessibility."""
+    values = getattr(record, name)
+    if values is None or name in ("disorder", "positions"):
+        return values is not None
+    is_known = np.array([state != UNKNOWN_STATE for state in values]) if isinstance(values, str) else ~np.isnan(values)
+    return bool(is_known.any() if record.mask is None else (is_known & record.mask).any())
 
 
 def _check_whole(train: ProteinDataset, head: str, file: Path | None) -> None:

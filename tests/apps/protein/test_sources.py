@@ -21,6 +21,11 @@ def of_files(**changes) -> ProteinSettings:
     return TINY.changed(data={"source": "files", **changes})
 
 
+def written(folder, name, records):
+    write_states(folder / name, records)
+    return folder / name
+
+
 @pytest.fixture
 def state_file(tmp_path):
     path = tmp_path / "train.ss.gz"
@@ -56,7 +61,9 @@ def test_copies_of_a_sequence_stay_on_one_side(tmp_path):
 
 
 def test_a_learning_curve_takes_evenly_spaced_proteins(state_file):
-    data = APP.data(of_files(train=(state_file,), valid=(state_file,), n_train=8))
+    data = APP.data(
+        of_files(train=(state_file,), valid=(written(state_file.parent, "valid.ss", simulated(4, 2)),), n_train=8)
+    )
     assert [r.name for r in data.train.records] == [f"simulated_1_{i}" for i in range(0, 40, 5)]
 
 
@@ -174,5 +181,67 @@ def test_labels_of_no_training_protein_are_refused(state_file, tmp_path, table):
 def test_labels_of_which_none_counts_are_refused(tmp_path):
     path = tmp_path / "masked.ss"
     path.write_text(">p\nMKVLA\nHHHCC\n.....\n00000\n")
-    with pytest.raises(ValueError, match="no training protein has ss3 or ss8"):
+    message = (
+        "masked.ss, line 1, record p: its mask lets none of its labels count, as in every training protein.*write 1"
+    )
+    with pytest.raises(ValueError, match=message):
         APP.data(of_files(train=(path,)))
+    with pytest.raises(ValueError, match=message.replace("training", "validation")):
+        APP.data(of_files(train=(written(tmp_path, "train.ss", simulated(4, 1)),), valid=(path,)))
+
+
+def test_a_protein_of_which_nothing_counts_is_told(tmp_path):
+    records = simulated(9, 1)
+    records[2] = dataclasses.replace(records[2], mask=np.zeros(len(records[2]), dtype=bool))
+    (said,) = [n for n in APP.data(of_files(train=(written(tmp_path, "t.ss", records),))).notes if "mask is 0" in n]
+    assert "t.ss, line 11, record simulated_1_2: its mask is 0 at every residue" in said
+    assert "1 of 9 chains of this file); write 1 where they count, or leave it out" in said
+
+
+def test_the_same_proteins_in_two_parts_are_refused(state_file, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"data.train and data.test name the same file, .*train.ss.gz and .*train.ss.gz"
+    ):
+        APP.data(of_files(train=(state_file,), test=(tmp_path / "." / "train.ss.gz",)))
+    copy = written(tmp_path, "copy.ss", simulated(40, 1)[10:30])
+    message = (
+        r"every sequence of data.valid is one of data.train, too, such as .*copy.ss, line 1, .* and .*line 51, .*; name"
+    )
+    with pytest.raises(ValueError, match=message):
+        APP.data(of_files(train=(state_file,), valid=(copy,)))
+    with pytest.raises(ValueError, match=r"data.valid and data.test name the same file"):
+        APP.data(of_files(train=(written(tmp_path, "own.ss", simulated(9, 5)),), valid=(copy,), test=(copy,)))
+
+
+def test_some_of_the_same_proteins_are_told(state_file, tmp_path):
+    mixed = written(tmp_path, "mixed.ss", [*simulated(3, 2), *simulated(40, 1)[:2]])
+    notes = APP.data(of_files(train=(state_file,), test=(mixed,))).notes
+    (said,) = [note for note in notes if "are in data.train, too" in note]
+    assert "data.test: 2 of 5 sequences" in said
+    assert "mixed.ss, line 16, record simulated_1_0 and" in said
+    assert "isometry leak" in said
+
+
+def test_too_few_proteins_to_set_some_apart_are_told_with_a_remedy(tmp_path):
+    path = written(tmp_path, "few.ss", simulated(5, 1))
+    data = APP.data(of_files(train=(path,)))
+    assert data.valid is None
+    (said,) = [note for note in data.notes if "no validation set" in note]
+    assert "the 5 training chains are 5 clusters of similar sequences, the smallest of 1" in said
+    assert "give --data.valid FILE, or --data.valid-fraction 0.14" in said
+    assert len(APP.data(of_files(train=(path,), valid_fraction=0.14)).valid) == 1, "the remedy helps"
+    alike = written(tmp_path, "alike.ss", simulated(1, 1) * 5)
+    (said,) = [note for note in APP.data(of_files(train=(alike,))).notes if "no validation set" in note]
+    assert said.endswith("nothing is calibrated; give --data.valid FILE")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_small_cluster_is_set_apart_whatever_the_order(tmp_path, seed):
+    path = written(tmp_path, "two.ss", [*simulated(1, 1) * 12, *simulated(1, 2)])
+    data = APP.data(of_files(train=(path,)).changed(seed=seed))
+    assert (len(data.train), len(data.valid)) == (12, 1)
+
+
+def test_every_pair_can_be_aligned_for_similar_sequences(state_file):
+    by_all, by_words = (APP.data(of_files(train=(state_file,), search=search)) for search in ("all", "words"))
+    assert [r.name for r in by_all.valid.records] == [r.name for r in by_words.valid.records]
