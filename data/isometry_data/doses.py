@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from isometry_data.columns import MISSING, Columns
-from isometry_data.units import Unit, amount, unit, unit_of_header
+from isometry_data.units import Unit, amount, has_comma, unit, unit_of_header
+
+WITHOUT_COMMA = "write decimals with a point and thousands without a mark (0.5, 1000); what is no dose, with letters"
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,15 @@ def inputs_of(table: Columns, names: Sequence[str], rows: np.ndarray, given_unit
     columns each combination is an input, and doses of each name may have a unit of their own.
 
     Raises:
-        ValueError: an input is missing, or a column mixes numbers and text, kinds of units, or doses with and without.
+        ValueError: an input is missing, or a column mixes numbers and text, kinds of units, or doses with and without;
+            doses have commas.
     """
     texts = [_texts(table, name, rows) for name in names]
     is_name = [not any(amount(text) for text in set(column)) for column in texts]
+    for name, column in zip(names, texts, strict=True):
+        if all(has_comma(text) for text in set(column)):
+            place = f"{table.path}, {table.place(int(rows[0]))}, column {name!r}"
+            raise ValueError(f"{place}: found {column[0]!r}, and a comma in all other doses, too; {WITHOUT_COMMA}")
     of_name = list(zip(*(column for column, named in zip(texts, is_name, strict=True) if named), strict=True))
     parts: list[list[tuple[float, str]]] = []
     units: set[str] = set()
@@ -107,7 +114,8 @@ def _amount(
     place = f"{table.path}, {table.place(row)}, column {name!r}"
     found = amount(text)
     if found is None:
-        raise ValueError(f"{place}: found {text!r} among doses, expected a number, with or without a unit")
+        remedy = f"; {WITHOUT_COMMA}" if has_comma(text) else ""
+        raise ValueError(f"{place}: found {text!r} among doses, expected a number, with or without a unit{remedy}")
     value, written = found
     if value < 0 or not np.isfinite(value):
         raise ValueError(f"{place}: found the dose {text!r}, expected 0 or more; doses are amounts, not logarithms")

@@ -12,6 +12,7 @@ _SCALES = {
 }
 # No unit begins with a comma, a point or a dash: "0,5" and "10-20" are no amounts.
 _WRITTEN = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([^\d\s.,;:+\-–].*?)?\s*")
+_COMMA = re.compile(r"\s*[-+]?\d*,\d+(?:[eE][-+]?\d+)?\s*([^\d\s.,;:+\-–].*?)?\s*")
 
 
 class Unit(NamedTuple):
@@ -40,6 +41,11 @@ def amount(text: str) -> tuple[float, str] | None:
     """A number and the unit behind it ("" where none is written); None where the text is no amount."""
     found = _WRITTEN.fullmatch(text)
     return (float(found[1]), found[2] or "") if found else None
+
+
+def has_comma(text: str) -> bool:
+    """Whether it would be an amount if its comma were a point: "0,5" or "1,5 ng/mL", also "1,000"."""
+    return _COMMA.fullmatch(text) is not None
 
 
 def unit_of_header(header: str) -> str:
