@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from isometry.settings import Settings
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from isometry_genome.dataset import GrammarDataset, Reading, WindowDataset
+from isometry_genome.dataset import GrammarDataset, Reading, Strands, WindowDataset
 from isometry_genome.grammar import length_for
 
 Windows = WindowDataset | GrammarDataset
@@ -91,6 +91,8 @@ class Wanted(NamedTuple):
     heads: tuple[str, ...]
     resolution: int
     is_causal: bool
+    strands: Strands = Strands()
+    """The swaps of the model's settings."""
 
     def hidden(self, settings: SourceSettings) -> float:
         return settings.hidden if "language" in self.heads and not self.is_causal else 0.0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from isometry_data.annotations import read_features
+from isometry_data.annotations import Feature, read_features
 from isometry_data.genomes import Genome, open_genome
 from isometry_data.homology import sequences_of, shared_share, shared_windows
 from isometry_data.intervals import Interval, check_intervals, read_bed
@@ -17,7 +17,7 @@ from isometry_data.tracks import Track
 
 from isometry_genome import genes
 from isometry_genome.asked import Found, SourceSettings, Split, Wanted, context_of, reading, thinned
-from isometry_genome.dataset import Facts, Place, Strands, WindowDataset
+from isometry_genome.dataset import Facts, Place, WindowDataset
 from isometry_genome.folds import chromosome_split, thirds
 from isometry_genome.signals import Files
 
@@ -45,18 +45,24 @@ def of_files(settings: SourceSettings, wanted: Wanted, _seed: int) -> Found:
     _check_heads(settings, wanted)
     genome = open_genome(settings.genome)
     classes, candidates = _candidates(settings, genome)
+    if "classes" in wanted.heads and len(classes) < 2:
+        raise ValueError(
+            f"{settings.labels or settings.intervals}: the windows have {len(classes)} classes "
+            f"({', '.join(classes) or 'no names'}); expected two or more, by name (BED's fourth column)"
+        )
     length = settings.length or max(place.end - place.start for place in candidates)
     whole = settings.labels is not None
     kept = kept_of(candidates, genome, length, settings.most_unknown, "classes" in wanted.heads, are_whole=whole)
     parts = _split(settings, genome, kept.places)
     notes = [kept.note(str(settings.genome)), *_homology(settings, genome, parts)]
-    signal = (
-        Files([Track(file) for file in settings.tracks], [f.stem for f in settings.tracks]) if settings.tracks else None
-    )
-    of_bases = (
-        genes.labels(_features(settings.annotation, settings.kinds), genome.lengths) if settings.annotation else None
-    )
-    strands = Strands(segments=genes.ON_OTHER_STRAND) if of_bases is not None else Strands()
+    signal = signal_of(settings.tracks, genome)
+    of_bases = None
+    if settings.annotation:
+        features, n_elsewhere = features_of(settings.annotation, settings.kinds, genome)
+        of_bases = genes.labels(features, genome.lengths)
+        if n_elsewhere:
+            notes.append(f"{settings.annotation}: {n_elsewhere:,} features left out: not on a sequence of the genome")
+    strands = wanted.strands._replace(segments=genes.ON_OTHER_STRAND if of_bases else ())
     facts = Facts(classes, signal.names if signal else (), genes.CLASSES if of_bases else (), None, strands)
     own = reading(settings, wanted, length, flips=bool(settings.flips))
     parts["train"] = thinned(parts["train"], settings.n_train)
@@ -146,7 +152,7 @@ def kept_of(
     """
     kept: list[Place] = []
     left_out: Counter[str] = Counter()
-    seen: set[object] = set()
+    seen: dict[object, int] = {}
     again = "the same sequence again" if are_whole else "the same window again"
     for place in candidates:
         at = (place.chrom, place.start, place.end)
@@ -154,12 +160,13 @@ def kept_of(
         if needs_label and place.label < 0:
             left_out["no class"] += 1
         elif key in seen:
-            left_out[again] += 1
+            left_out[again if seen[key] == place.label else f"{again}, of another class"] += 1
         elif unknown_share(genome, place, length) > most_unknown:
             left_out[f"more than {most_unknown:.0%} unknown"] += 1
         else:
             kept.append(place)
-        seen.add(key)
+        if place.label >= 0 or not needs_label:
+            seen.setdefault(key, place.label)
     return Kept(kept, left_out)
 
 
@@ -200,11 +207,40 @@ def _homology(settings: SourceSettings, genome: Genome, parts: dict[str, list[Pl
     return [f"{share:.1%} of the held-out bases have a near copy in training ({len(found):,} stretches)"]
 
 
-def _features(file: Path, kinds: Collection[str]) -> list:
+def signal_of(files: Sequence[Path], genome: Genome, names: Sequence[str] = ()) -> Files | None:
+    """Tracks that lie on the genome; None where there are no files.
+
+    Args:
+        names: those of a model, to which the files belong by their names, or where these are others in their order.
+    Raises ValueError for two files of one name, for files of another genome, and where files and names do not match.
+    """
+    if not files:
+        return None
+    tracks = {file.stem: Track(file) for file in files}
+    if len(tracks) < len(files):
+        twice = next(file for file in files if [other.stem for other in files].count(file.stem) > 1)
+        raise ValueError(f"{twice}: another track is called {twice.stem}, too; tracks have the names of their files")
+    for track in tracks.values():
+        track.check_genome(genome)
+    if set(tracks) <= set(names):
+        return Files([tracks.get(name) for name in names], names)
+    if names and len(names) != len(files):
+        raise ValueError(
+            f"{len(files)} tracks ({', '.join(tracks)}), but the model has {len(names)}: {', '.join(names)}; give one "
+            "file for each, or name files so"
+        )
+    return Files(list(tracks.values()), list(tracks))
+
+
+def features_of(file: Path, kinds: Collection[str], genome: Genome) -> tuple[list[Feature], int]:
+    """Features of the kinds on the genome, and how many lie on other sequences. Raises ValueError where all of them
+    do, or one ends past its sequence."""
     found = [feature for feature in read_features(file) if feature.kind in kinds]
     if not found:
         raise ValueError(f"{file}: no feature of the kinds {', '.join(kinds)} (data.kinds)")
-    return found
+    there = [feature for feature in found if feature.interval.chrom in genome.lengths]
+    check_intervals([feature.interval for feature in there or found], genome)
+    return there, len(found) - len(there)
 
 
 # What a run is asked to predict or to be evaluated on
@@ -235,14 +271,14 @@ def read(settings: SourceSettings, wanted: Wanted, files: Sequence[Path]) -> Win
         intervals = read_bed(file)
         check_intervals(intervals, genome)
         places += [place_of(interval, settings.class_names) for interval in intervals]
-    tracks, features = of_kind[TRACKS], of_kind[FEATURES]
-    facts = Facts(settings.class_names, settings.track_names, settings.segment_names)
+    features = [own for file in of_kind[FEATURES] for own in features_of(file, settings.kinds, genome)[0]]
+    facts = Facts(settings.class_names, settings.track_names, settings.segment_names, strands=wanted.strands)
     return WindowDataset(
         genome,
         places or tiles(genome, length),
         reading(settings, wanted, length),
         facts,
-        Files([Track(file) for file in tracks], [file.stem for file in tracks]) if tracks else None,
-        genes.labels(_features(features[0], settings.kinds), genome.lengths) if features else None,
+        signal_of(of_kind[TRACKS], genome, settings.track_names),
+        genes.labels(features, genome.lengths) if features else None,
         are_tiles=not places,
     )

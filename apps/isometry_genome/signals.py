@@ -57,14 +57,18 @@ def covered(features: Iterable[Feature], kinds: Sequence[str], lengths: Mapping[
 
 
 class Files:
-    """bigWig and bedGraph files, one track each."""
+    """bigWig and bedGraph files, one track each; of a track that is None nothing is known."""
 
-    def __init__(self, tracks: Sequence[Track], names: Sequence[str]):
+    def __init__(self, tracks: Sequence[Track | None], names: Sequence[str]):
         self.tracks, self.names = list(tracks), tuple(names)
 
     def binned(self, chrom: str, start: int, end: int, size: int) -> np.ndarray:
         """As `dataset.Signal` says."""
-        return np.stack([track.binned(chrom, start, end, size) for track in self.tracks], -1).astype(np.float32)
+        unknown = np.full(-(-(end - start) // size), np.nan, dtype=np.float32)
+        columns = [
+            unknown if track is None else track.binned(chrom, start, end, size, pads=True) for track in self.tracks
+        ]
+        return np.stack(columns, -1).astype(np.float32)
 
 
 class Beside:

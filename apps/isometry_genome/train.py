@@ -17,7 +17,7 @@ from isometry.schedule import ScheduleSettings
 from pydantic import PositiveInt
 
 from isometry_genome.asked import SourceSettings, Wanted
-from isometry_genome.dataset import NO_LABEL, GrammarDataset, WindowDataset, collate
+from isometry_genome.dataset import NO_LABEL, GrammarDataset, Strands, WindowDataset, collate
 from isometry_genome.files import read as read_files
 from isometry_genome.findings import findings
 from isometry_genome.model import GenomeModel, ModelSettings
@@ -26,6 +26,8 @@ from isometry_genome.predict import OWN_FORMATS, predict
 from isometry_genome.sources import windows
 from isometry_genome.symmetries import symmetries
 
+LEAST_MEAN = 1e-3
+"""Of counts, where training has none."""
 N_LOOKED_AT = 64
 """Training windows, evenly spaced, from which the mean, scale and frequency of labels are learnt."""
 
@@ -41,7 +43,8 @@ class GenomeSettings(RunSettings):
 
 
 def wanted(model: ModelSettings) -> Wanted:
-    return Wanted(model.heads, model.resolution, model.is_causal)
+    strands = Strands(model.swap_classes, model.swap_tracks, model.swap_segments)
+    return Wanted(model.heads, model.resolution, model.is_causal, strands)
 
 
 def data(settings: GenomeSettings) -> Data:
@@ -79,7 +82,7 @@ def learn(settings: GenomeSettings, data: Data) -> GenomeSettings:
         if (
             settings.model.profile_loss != "gaussian"
         ):  # the unit of counts: of sparse ones that of a peak, not of all bins
-            means = tuple(max(pair) for pair in zip(means, scales, strict=True))
+            means = tuple(max(*pair, LEAST_MEAN) for pair in zip(means, scales, strict=True))
         model |= {"track_means": means, "track_scales": scales}
     if "classes" in heads:
         labels = _labels(train)
@@ -105,7 +108,7 @@ def _scales(values: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     means = np.where(n_known > 0, sums / np.maximum(n_known, 1), 1.0)
     squares = np.where(np.isnan(values), 0, (values - means) ** 2).sum(0)
     scales = np.sqrt(squares / np.maximum(n_known, 1))
-    return tuple(np.where(means > 0, means, 1e-3).tolist()), tuple(np.where(scales > 0, scales, 1.0).tolist())
+    return tuple(means.tolist()), tuple(np.where(scales > 0, scales, 1.0).tolist())
 
 
 def _weights(labels: np.ndarray, n_classes: int, balance: float) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from isometry_data.chromosome_names import unknown_name
+from isometry_data.genomes import Genome
 from isometry_data.intervals import Binned, runs_of
 from isometry_data.text_files import lines_of, name_of
 from isometry_data.written_whole import whole_file
@@ -38,13 +39,30 @@ class Track:
         """The sequences it has a signal on."""
         return tuple(self._signal.lengths)
 
-    def values(self, chrom: str, start: int, end: int) -> np.ndarray:
+    def check_genome(self, genome: Genome) -> None:
+        """Raises ValueError where it has nothing on any sequence of a genome, or where a sequence ends elsewhere."""
+        lengths = genome.lengths
+        if not set(self.names) & lengths.keys():
+            raise ValueError(f"{self.file}: {unknown_name(self.names[0], lengths, str(genome.file))}")
+        for name, reached in self._signal.reached.items():
+            own, length = self._signal.lengths[name], lengths.get(name)
+            if length is not None and (reached > length or own not in (None, length)):
+                ends = f"goes on to {reached}" if own is None else f"has {own} bases"
+                raise ValueError(
+                    f"{self.file}: {name} {ends}, but {genome.file} has {length} bases of it; is it another assembly?"
+                )
+
+    def values(self, chrom: str, start: int, end: int, *, pads: bool = False) -> np.ndarray:
         """float32 [end - start], one for each base, NaN unknown.
 
+        Args:
+            pads: NaN beyond the ends of a sequence, and on one that the file does not have, instead of an error.
         Raises:
             ValueError: an unknown name, or coordinates that are not on the sequence (bedGraph does not know its end).
         """
         lengths = self._signal.lengths
+        if pads and start < end:
+            return self._padded(chrom, start, end)
         if chrom not in lengths:
             raise ValueError(unknown_name(chrom, lengths, str(self.file)))
         length = lengths[chrom]
@@ -53,9 +71,21 @@ class Track:
             raise ValueError(f"{self.file}: {chrom}:{start}-{end} is not within {expected}, 0-based half-open")
         return self._signal.values(chrom, start, end)
 
-    def binned(self, chrom: str, start: int, end: int, bin: int) -> np.ndarray:
-        """float32 [ceil((end - start) / bin)]: the mean over the known bases of each bin, NaN where none is known."""
-        values = self.values(chrom, start, end).astype(np.float64)
+    def _padded(self, chrom: str, start: int, end: int) -> np.ndarray:
+        found = np.full(end - start, np.nan, dtype=np.float32)
+        length = self._signal.lengths.get(chrom, 0)
+        first, last = max(start, 0), end if length is None else min(end, length)
+        if first < last:
+            found[first - start : last - start] = self._signal.values(chrom, first, last)
+        return found
+
+    def binned(self, chrom: str, start: int, end: int, bin: int, *, pads: bool = False) -> np.ndarray:
+        """float32 [ceil((end - start) / bin)]: the mean over the known bases of each bin, NaN where none is known.
+
+        Args:
+            pads: as in `values`.
+        """
+        values = self.values(chrom, start, end, pads=pads).astype(np.float64)
         n_bins = -(-len(values) // bin)
         rows = np.full(n_bins * bin, np.nan)
         rows[: len(values)] = values
@@ -98,6 +128,7 @@ class _BigWig:
     def __init__(self, file: Path):
         self._file, self._handle, self._process = file, None, 0
         self.lengths: dict[str, int | None] = dict(self._opened().chroms())
+        self.reached: dict[str, int] = dict(self._opened().chroms())
 
     def values(self, chrom: str, start: int, end: int) -> np.ndarray:
         try:
@@ -145,6 +176,7 @@ class _BedGraph:
             raise ValueError(f"{file}: no values, expected bedGraph: sequence, start, end, value")
         self._steps = {chrom: _Steps(*map(np.array, zip(*of, strict=True))) for chrom, of in rows.items()}
         self.lengths: dict[str, int | None] = dict.fromkeys(self._steps)
+        self.reached = {chrom: int(steps.ends[-1]) for chrom, steps in self._steps.items()}
 
     def values(self, chrom: str, start: int, end: int) -> np.ndarray:
         steps = self._steps[chrom]

@@ -230,6 +230,142 @@ def test_predictions_name_their_windows(genome, bed):
     assert all(row["p_on"] + row["p_off"] == pytest.approx(1, abs=1e-6) for row in rows)
 
 
+def bigwig(path, lengths, value=1.5):
+    library = pytest.importorskip("pyBigWig")
+    out = library.open(str(path), "w")
+    out.addHeader(list(lengths.items()))
+    for chrom, length in lengths.items():
+        out.addEntries([chrom], [0], ends=[length], values=[value])
+    out.close()
+    return path
+
+
+def test_a_bigwig_is_unknown_beyond_the_ends_of_its_sequences(tmp_path, genome):
+    track = bigwig(tmp_path / "signal.bw", {f"s{i}": 400 + 100 * i for i in range(6)})
+    data = APP.data(of_files(("profile",), genome=genome, tracks=(track,), length=192, most_unknown=1.0))
+    n_known = sum(
+        int((~part[i].profile.isnan()).sum()) for part in (data.train, data.valid, data.test) for i in range(len(part))
+    )
+    assert n_known == sum(-(-(400 + 100 * i) // 16) for i in range(6))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "said"),
+    [
+        ({"s0": 300}, r"signal.bw: s0 has 300 bases, but .*genome.fa has 400 bases of it; is it another assembly"),
+        ({"chrs0": 400}, r"signal.bw: no sequence 'chrs0' in .*genome.fa.*; did you mean 's0'"),
+    ],
+)
+def test_tracks_of_another_genome_are_refused(tmp_path, genome, lengths, said):
+    with pytest.raises(ValueError, match=said):
+        APP.data(of_files(("profile",), genome=genome, tracks=(bigwig(tmp_path / "signal.bw", lengths),), length=64))
+
+
+def test_a_bedgraph_beyond_the_genome_is_refused(tmp_path, genome):
+    track = tmp_path / "signal.bedgraph"
+    track.write_text("s0\t380\t500\t1\n")
+    with pytest.raises(ValueError, match=r"s0 goes on to 500, but .*genome.fa has 400 bases of it"):
+        APP.data(of_files(("profile",), genome=genome, tracks=(track,), length=64))
+
+
+def test_tracks_belong_to_a_model_by_their_names(tmp_path, genome):
+    files = []
+    for value, name in ((1, "one"), (2, "two"), (3, "three")):
+        files.append(tmp_path / f"{name}.bedgraph")
+        files[-1].write_text("".join(f"s{i}\t0\t400\t{value}\n" for i in range(6)))
+    settings = of_files(("profile",), genome=genome, tracks=tuple(files[:2]), length=64)
+    learnt = APP.learn(settings, APP.data(settings))
+    assert APP.read(learnt, [genome, files[1], files[0]])[0].profile[0].tolist() == [1, 2]
+    assert np.isnan(APP.read(learnt, [genome, files[1]])[0].profile[0].numpy()).tolist() == [True, False]
+    assert APP.read(learnt, [genome, files[2], files[1]])[0].profile[0].tolist() == [3, 2]
+    with pytest.raises(ValueError, match=r"1 tracks \(three\), but the model has 2: one, two"):
+        APP.read(learnt, [genome, files[2]])
+    again = tmp_path / "again" / "one.bedgraph"
+    again.parent.mkdir()
+    again.write_text(files[0].read_text())
+    with pytest.raises(ValueError, match="another track is called one, too"):
+        APP.data(of_files(("profile",), genome=genome, tracks=(files[0], again), length=64))
+
+
+def test_tracks_that_swap_strands_do_so_in_windows_on_the_minus_strand(tmp_path, genome):
+    files, bed = [tmp_path / f"{name}.bedgraph" for name in ("plus", "minus")], tmp_path / "minus.bed"
+    for value, file in enumerate(files, start=1):
+        file.write_text("".join(f"s{i}\t0\t400\t{value}\n" for i in range(6)))
+    bed.write_text("".join(f"s{i}\t0\t64\twindow\t0\t-\n" for i in range(6)))
+    settings = of_files(("profile",), genome=genome, tracks=tuple(files), intervals=bed)
+    settings = settings.changed(model={"swap_tracks": (1, 0)})
+    data = APP.data(settings)
+    learnt = APP.learn(settings, data)
+    assert learnt.model.swap_tracks == (1, 0)
+    assert data.train[0].profile[0].tolist() == [2, 1]
+    assert APP.read(learnt, [genome, bed, *files])[0].profile[0].tolist() == [2, 1]
+
+
+def write_gff(path, rows):
+    lines = [f"{chrom}\tme\tCDS\t{start}\t{end}\t.\t{strand}\t0\tID={i}" for i, (chrom, start, end, strand) in rows]
+    path.write_text("##gff-version 3\n" + "\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([("chrs0", 11, 130, "+")], r"genes.gff3, line 2: no sequence 'chrs0' in .*; did you mean 's0'"),
+        ([("s1", 11, 130, "+"), ("s0", 300, 410, "+")], r"genes.gff3, line 3: s0:299-410 ends 10 past the end of s0"),
+    ],
+)
+def test_annotation_of_another_genome_is_refused(tmp_path, genome, rows, said):
+    gff = write_gff(tmp_path / "genes.gff3", enumerate(rows))
+    with pytest.raises(ValueError, match=said):
+        APP.data(of_files(("segments",), genome=genome, annotation=gff, length=64))
+
+
+def test_features_on_other_sequences_are_counted(tmp_path, genome):
+    gff = write_gff(tmp_path / "genes.gff3", enumerate([("s0", 11, 130, "+"), ("plasmid", 11, 130, "+")]))
+    data = APP.data(of_files(("segments",), genome=genome, annotation=gff, length=64))
+    assert any("1 features left out: not on a sequence of the genome" in note for note in data.notes)
+
+
+def test_annotation_of_windows_on_the_minus_strand_is_that_of_their_strand(tmp_path, genome):
+    rows = [("s0", 4, 33, "+"), ("s1", 4, 33, "-")]
+    files = [write_gff(tmp_path / f"{n}.gff3", [(n, row)]) for n, row in enumerate(rows)]
+    bed = tmp_path / "minus.bed"
+    bed.write_text("s0\t0\t64\tx\t0\t-\ns1\t0\t64\tx\t0\t-\n")
+    settings = of_files(("segments",), genome=genome, annotation=files[0], length=64)
+    learnt = APP.learn(settings, APP.data(settings))
+    windows = APP.read(learnt, [genome, bed, *files])
+    names = [{learnt.data.segment_names[c] for c in windows[i].segments.tolist()} for i in range(2)]
+    assert all(name == "between" or name.endswith("-") for name in names[0])
+    assert all(name == "between" or name.endswith("+") for name in names[1])
+    assert all(len(own) > 1 for own in names)
+
+
+def test_a_window_without_a_class_hides_none_that_has_one(tmp_path, bed, genome):
+    bed.write_text("s0\t0\t64\n" + bed.read_text() + "s1\t64\t128\tanother\n")
+    data = APP.data(of_files(genome=genome, intervals=bed))
+    (note,) = [note for note in data.notes if "windows," in note and "used" in note]
+    assert note.endswith(
+        "32 windows, 30 used; 1 left out: no class; 1 left out: the same window again, of another class"
+    )
+
+
+def test_one_class_is_not_enough(tmp_path, bed, genome):
+    bed.write_text("".join(f"s{i}\t0\t64\ton\n" for i in range(6)))
+    with pytest.raises(ValueError, match=r"windows.bed: the windows have 1 classes \(on\); expected two or more"):
+        APP.data(of_files(genome=genome, intervals=bed))
+
+
+def test_a_gaussian_profile_starts_at_negative_means(tmp_path, genome):
+    track = tmp_path / "signal.bedgraph"
+    track.write_text(
+        "".join(f"s{i}\t{at}\t{at + 16}\t{-3 - at % 32 / 16}\n" for i in range(6) for at in range(0, 400, 16))
+    )
+    settings = of_files(("profile",), genome=genome, tracks=(track,), length=64)
+    learnt = APP.learn(s := settings.changed(model={"profile_loss": "gaussian"}), APP.data(s))
+    assert learnt.model.track_means == pytest.approx((-3.5,), abs=0.05)
+    assert APP.learn(settings, APP.data(settings)).model.track_means[0] > 0
+
+
 # Public sets
 
 
