@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +10,7 @@ from isometry.calibrate import Calibration, calibration, reliability_figure
 from isometry.figures import FAINT, PALETTE, panels, style
 from isometry_data.protein_records import EIGHT_STATES, THREE_STATES
 
+from isometry_protein.confidences import uncalibrated
 from isometry_protein.dataset import NO_LABEL, ProteinDataset
 from isometry_protein.predict import Prediction, predictions
 from isometry_protein.simulate import bayes_accuracy
@@ -46,7 +45,7 @@ def calibrations(
     model: Any, proteins: ProteinDataset, found: list[Prediction]
 ) -> dict[str, tuple[Calibration, Calibration]]:
     """What is said of residues, before the temperatures (fitted on the validation set) and with them, by head."""
-    with _uncalibrated(model):
+    with uncalibrated(model):
         before = predictions(model, proteins.records)
     sides = {}
     for head, field in (("ss3", "three"), ("ss8", "eight"), ("disorder", "disorder")):
@@ -55,18 +54,6 @@ def calibrations(
             told = [np.concatenate([getattr(of, field) for of in side]) for side in (before, found)]
             sides[head] = (calibration(told[0], labels), calibration(told[1], labels))
     return sides
-
-
-@contextmanager
-def _uncalibrated(model: Any) -> Iterator[None]:
-    kept = {module: module.temperature.clone() for module in model.temperatures.values()}
-    try:
-        for module in kept:
-            module.temperature.fill_(1.0)
-        yield
-    finally:
-        for module, temperature in kept.items():
-            module.temperature.copy_(temperature)
 
 
 def _row(head: str, before: Calibration, after: Calibration) -> dict[str, Any]:

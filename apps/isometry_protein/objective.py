@@ -11,11 +11,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from isometry_protein.confidences import sure_rows
 from isometry_protein.contacts import known_pairs
 from isometry_protein.dataset import NO_LABEL, Protein
 from isometry_protein.letters import HIDDEN, N_AMINO_ACIDS
 from isometry_protein.model import ModelSettings, ProteinModel, calibrated_heads
-from isometry_protein.scores import DECIDES, accessibility_row, contact_row, disorder_row, score, state_rows
+from isometry_protein.scores import DECIDES, accessibility_row, contact_rows, disorder_row, score, state_rows, told
 from isometry_protein.states import class_logits, groups_of, logits_within
 
 MOST_PAIRS = 20_000
@@ -154,7 +155,7 @@ def measure(net: nn.Module, batch: Protein) -> dict[str, Tensor]:
     model = net.settings
     features = net.encode(batch.letters, batch.length)
     said = net.said(features, batch.length)
-    rows: dict[str, Tensor] = {}
+    rows: dict[str, Tensor] = sure_rows(net, lambda: told(net, said, batch))
     if "ss" in said:
         log3, log8 = net.state_logs(said["ss"])
         rows |= state_rows(log3, log8 if model.has_eight else None, batch)
@@ -163,7 +164,7 @@ def measure(net: nn.Module, batch: Protein) -> dict[str, Tensor]:
     if "disorder" in said:
         rows["disorder"] = disorder_row(said["disorder"], batch)
     if "contacts" in model.heads:
-        rows["contacts"] = contact_row(net, features, batch)
+        rows |= contact_rows(net, features, batch)
     if "regression" in said:
         rows["value"], rows["value_label"] = said["regression"], batch.value
     if "classes" in said:

@@ -9,6 +9,7 @@ import torch
 from isometry_data.contacts import RANGES
 from torch import Tensor
 
+from isometry_protein.confidences import Told, calibration_errors, sure_rows
 from isometry_protein.contacts import PAIRS_AT_ONCE, ContactHead, known_pairs
 from isometry_protein.dataset import NO_LABEL, Protein
 from isometry_protein.model import ProteinModel
@@ -53,22 +54,49 @@ def disorder_row(logits: Tensor, batch: Protein) -> Tensor:
     return _confusion(batch.disorder, (logits > 0).long(), 2)
 
 
-def contact_row(net: ProteinModel, features: Tensor, batch: Protein) -> Tensor:
-    """[n, 3 ranges, 2] hits among, and number of, the length/5 most probable pairs; 0 without positions."""
+def told(net: ProteinModel, said: dict[str, Tensor], batch: Protein) -> Told:
+    """Calibrated probabilities, and labels, of the heads that classify residues or whole proteins."""
+    found: Told = {}
+    if "ss" in said:
+        log3, log8 = net.state_logs(said["ss"])
+        found["ss3"] = log3.exp(), batch.ss3
+        if net.settings.has_eight:
+            found["ss8"] = log8.exp(), batch.ss8
+    if "disorder" in said:
+        found["disorder"] = net.temperatures["disorder"](said["disorder"]).sigmoid(), batch.disorder
+    if "classes" in said:
+        found["class"] = net.temperatures["class"](said["classes"]).softmax(-1)[:, None], batch.kind[:, None]
+    return found
+
+
+def contact_rows(net: ProteinModel, features: Tensor, batch: Protein) -> dict[str, Tensor]:
+    """[n, 3 ranges, 2] hits among, and number of, the length/5 most probable pairs; 0 without positions.
+
+    And how sure the head is of all pairs, as `sure_rows`.
+    """
     head = net.heads["contacts"]
     assert isinstance(head, ContactHead)
-    rows = [
-        _hits(head, features[k : k + 1], batch.positions[k : k + 1], int(length))
+    each = [
+        _of_pairs(net, head, features[k : k + 1], batch.positions[k : k + 1], int(length))
         for k, length in enumerate(batch.length)
     ]
-    return torch.stack(rows)
+    return {name: torch.cat([row[name] for row in each]) for name in each[0]}
 
 
-def _hits(head: ContactHead, features: Tensor, positions: Tensor, length: int) -> Tensor:
+def _of_pairs(
+    net: ProteinModel, head: ContactHead, features: Tensor, positions: Tensor, length: int
+) -> dict[str, Tensor]:
+    """The rows of one protein."""
     pairs, touch = known_pairs(positions)
     logits = torch.cat([head(features, part) for part in pairs.split(PAIRS_AT_ONCE, 1)] or [features.new_zeros(0)])
+    cool = net.temperatures["contact"]
+    sure = sure_rows(net, lambda: {"contact": (cool(logits.float()).sigmoid()[None], touch[None])})
+    return {"contacts": _hits(logits, pairs, touch, length)[None], **sure}
+
+
+def _hits(logits: Tensor, pairs: Tensor, touch: Tensor, length: int) -> Tensor:
     apart = pairs[2] - pairs[1]
-    row = torch.zeros(len(RANGES), 2, device=features.device)
+    row = torch.zeros(len(RANGES), 2, device=logits.device)
     for number, (least, end) in enumerate(RANGES.values()):
         is_in = (apart >= least) & (apart < end if end is not None else True)
         best = logits[is_in].topk(min(max(length // 5, 1), int(is_in.sum()))).indices
@@ -92,6 +120,7 @@ def score(rows: dict[str, np.ndarray]) -> dict[str, float]:
 
     q3, q8: share of residues whose state is right; per_chain: mean over proteins of that share. mcc: Matthews'
     correlation. contacts_…_l5: mean over proteins of the share of contacts among the length/5 most probable pairs.
+    head/ece, head/ece_before: calibration error with and without the head's temperature.
     """
     scores: dict[str, float] = {}
     for name, rows_name in (("q3", "ss3"), ("q8", "ss8")):
@@ -109,7 +138,7 @@ def score(rows: dict[str, np.ndarray]) -> dict[str, float]:
     if "language" in rows and rows["language"][:, 1].any():
         total, count = rows["language"].sum(0)
         scores["perplexity"] = float(np.exp(total / count))
-    return scores | _whole(rows)
+    return scores | _whole(rows) | calibration_errors(rows)
 
 
 def _accuracy(confusion: np.ndarray, name: str) -> dict[str, float]:

@@ -181,7 +181,8 @@ def test_a_perfect_map_has_precision_one(make_model, make_batch, monkeypatch):
     batch = batch._replace(positions=batch.positions / 4)  # everything touches
     found = objective_of(LossSettings(), model.settings).measure(model, batch)
     scores = score({name: v.detach().numpy() for name, v in found.items()})
-    assert scores == {f"contacts_{name}_l5": 1.0 for name in ("short", "medium", "long")}
+    precision = {name: value for name, value in scores.items() if name.startswith("contacts_")}
+    assert precision == {f"contacts_{name}_l5": 1.0 for name in ("short", "medium", "long")}
 
 
 def test_no_labels_give_no_scores(model, make_record):
