@@ -10,7 +10,8 @@ from isometry.initialise import Projection, initialise
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isometry_genome.strands import TiedHead
+from isometry_genome.positions import Positions
+from isometry_genome.strands import TiedHead, tie
 
 if TYPE_CHECKING:
     from isometry_genome.model import ModelSettings
@@ -43,6 +44,16 @@ def head_of(head: str, n_features: int, s: ModelSettings) -> Projection:
     if len(swap) != n_out:
         raise ValueError(f"the swap of {head} names {len(swap)} outputs; expected {n_out}")
     return _begun(n_features, n_out, swap if s.strands == "equivariant" else None)
+
+
+def pool_of(s: ModelSettings) -> Pool | Positions:
+    """Raises ValueError where positions have no length: it is filled from the data."""
+    if s.pool != "positions":
+        return Pool(s)
+    positions = Positions(s)
+    if s.strands == "equivariant":
+        tie(positions)
+    return positions
 
 
 class Pool(nn.Module):

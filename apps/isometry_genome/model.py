@@ -17,8 +17,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from isometry_genome.convolution import delayed
-from isometry_genome.heads import N_BASES, Pool, Tracks, head_of, resolution_of, swap_of
+from isometry_genome.heads import N_BASES, Tracks, head_of, pool_of, resolution_of, swap_of
 from isometry_genome.levels import levels_of
+from isometry_genome.positions import Positions
 from isometry_genome.stem import Decoder, Stem, make_causal
 from isometry_genome.strands import tie, turned
 from isometry_genome.trunk import Trunk
@@ -70,8 +71,13 @@ class ModelSettings(Settings):
     """Bias of the LSTM's forget gates where t_max is None; torch's own default acts like 0."""
     resolution: PositiveInt = 128
     """Bases of a cell of the profile: a power of 2 up to the bin, or a multiple of the bin."""
-    pool: Literal["mean", "centre", "attention"] = "mean"
-    """What `classes` reads: all bins, the one or two in the middle, or a learnt average."""
+    pool: Literal["mean", "centre", "attention", "positions"] = "mean"
+    """What `classes` reads: all bins, the one or two in the middle, a learnt average, or each bin with weights of its
+    own, for windows of one length that are aligned at what they are about."""
+    rank: PositiveInt = 32
+    """positions: features of a bin that are read."""
+    neighbours: PositiveInt = 4
+    """positions: so many bins count as one, by the largest of each feature."""
     strands: Literal["one", "average", "equivariant"] = "one"
     """one: as the window is given; average: of both strands' outputs, at twice the price; equivariant: weights by which
     they agree. Only for what the other strand says as well, up to the swaps."""
@@ -87,6 +93,8 @@ class ModelSettings(Settings):
     """Decides the profile's output map: counts are positive."""
     n_classes: NonNegativeInt = 0
     """Filled from the data, as are the following."""
+    length: NonNegativeInt = 0
+    """Bases of a window, where positions are read."""
     n_tracks: NonNegativeInt = 0
     n_segments: NonNegativeInt = 0
     track_means: tuple[float, ...] = ()
@@ -130,6 +138,8 @@ class ModelSettings(Settings):
             raise ValueError(f"strands is '{self.strands}' with is_causal; the other strand reads the future")
         if self.strands == "equivariant" and (self.width % 2 or (self.trunk == "attention" and self.n_heads % 2)):
             raise ValueError(f"width {self.width}, n_heads {self.n_heads}; equivariant strands need even numbers")
+        if self.strands == "equivariant" and self.pool == "positions" and self.rank % 2:
+            raise ValueError(f"rank is {self.rank}; equivariant strands need an even number")
         for name in ("swap_classes", "swap_tracks", "swap_segments"):
             swap = getattr(self, name)
             if any(not other < len(swap) or swap[other] != i for i, other in enumerate(swap)):
@@ -163,7 +173,7 @@ class GenomeModel(nn.Module):
         if s.is_causal:
             make_causal(self)
         self.heads = nn.ModuleDict({head: head_of(head, widths[resolution_of(head, s)], s) for head in s.heads})
-        self.pool = Pool(s) if "classes" in s.heads else None
+        self.pool = pool_of(s) if "classes" in s.heads else None
         self.tracks = Tracks(s) if "profile" in s.heads else None
         self.temperatures = nn.ModuleDict({name: Temperature() for name in calibrated_heads(s)})
 
@@ -204,6 +214,8 @@ class GenomeModel(nn.Module):
 
     def _said(self, x: Tensor) -> dict[str, Tensor]:
         s, n_missing = self.settings, -x.shape[1] % self.settings.bin
+        if isinstance(self.pool, Positions):
+            self.pool.check(x.shape[1])
         if s.strands == "one":
             return self._laid(x, 0)
         if s.strands == "average":

@@ -76,6 +76,8 @@ def learn(settings: GenomeSettings, data: Data) -> GenomeSettings:
         "swap_tracks": facts.strands.tracks,
         "swap_segments": facts.strands.segments,
     }
+    if settings.model.pool == "positions":
+        model["length"] = train.length(0)
     loss: dict[str, Any] = {"n_targets": facts.n_targets}
     if "profile" in heads:
         means, scales = _scales(np.concatenate([window.profile.numpy() for window in looked_at]))

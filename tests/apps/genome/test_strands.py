@@ -72,6 +72,17 @@ def test_both_strands_agree_at_every_resolution(strands, bin_size, resolution):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(
+    ("strands", "bin_size", "length"), [*product(["average", "equivariant"], [1, 8], [WHOLE, EVEN, ODD])]
+)
+def test_both_strands_agree_where_each_position_has_its_own_weights(strands, bin_size, length):
+    model = made(strands=strands, bin=bin_size, pool="positions", length=length, rank=6, neighbours=4)
+    assert max(disagreement(model, windows(length)).values()) < TOLERANCE
+    one = made(strands="one", bin=bin_size, pool="positions", length=length, rank=6, neighbours=4)
+    assert disagreement(one, windows(length))["classes"] > 1e-3
+
+
+@torch.no_grad()
 def test_one_strand_says_something_else_than_the_other():
     assert min(disagreement(made(strands="one"), windows(WHOLE)).values()) > 1e-3
 
