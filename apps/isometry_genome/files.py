@@ -263,7 +263,10 @@ def read(settings: SourceSettings, wanted: Wanted, files: Sequence[Path]) -> Win
             raise ValueError(f"{file}: ending {ending or 'none'}; expected one of {known}, also as .gz")
         of_kind[kind].append(file)
     if len(of_kind[SEQUENCES]) != 1:
-        raise ValueError(f"{len(of_kind[SEQUENCES])} files of sequences; give one FASTA, 2bit or GenBank, and a BED")
+        given = ", ".join(map(str, of_kind[SEQUENCES] or files))
+        raise ValueError(
+            f"{given}: {len(of_kind[SEQUENCES])} files of sequences; give one FASTA, 2bit or GenBank, and a BED"
+        )
     genome = open_genome(of_kind[SEQUENCES][0])
     length = context_of(settings)
     places: list[Place] = []

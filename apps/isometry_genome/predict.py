@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,7 +88,8 @@ def predict(model: nn.Module, settings: Any, windows: WindowDataset, out: Path |
     kind = _kind(settings.model.heads, out)
     names = names_of(settings)
     if kind == "classes":
-        rows = [row for pair in enumerate(of_dataset(model, windows)) for row in [_row(*pair, windows, names)]]
+        ends = windows.sequences.lengths if windows.are_tiles else {}
+        rows = [_row(number, found, windows, names, ends) for number, found in enumerate(of_dataset(model, windows))]
         return rows if out is None else write_verdicts(out, rows)
     places = _asked(windows)
     plan = plan_of(context_of(settings.data), settings.model)
@@ -134,10 +135,14 @@ def _sorted(places: list[Place], windows: WindowDataset) -> list[Place]:
     return sorted(places, key=lambda place: (order[place.chrom], place.start))
 
 
-def _row(number: int, found: Prediction, windows: WindowDataset, names: Names) -> dict[str, Any]:
+def _row(
+    number: int, found: Prediction, windows: WindowDataset, names: Names, ends: Mapping[str, int]
+) -> dict[str, Any]:
+    """`ends`: of sequences beyond which windows reach that nobody asked for."""
     place = windows.places[number]
     assert found.classes is not None
-    row: dict[str, Any] = {"record": number + 1, "chrom": place.chrom, "start": place.start, "end": place.end}
+    end = min(place.end, ends.get(place.chrom, place.end))
+    row: dict[str, Any] = {"record": number + 1, "chrom": place.chrom, "start": place.start, "end": end}
     row |= {"strand": "-" if place.is_minus else "+", "class": names.classes[int(found.classes.argmax())]}
     row |= {f"p_{name}": float(p) for name, p in zip(names.classes, found.classes, strict=True)}
     if found.profile is not None:

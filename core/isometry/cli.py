@@ -218,7 +218,7 @@ def _predict(options: argparse.Namespace, _rest: list[str]) -> int:
         print(as_json(rows))
     else:
         print_rows(rows)
-        if options.out is not None:
+        if options.out is not None and options.out.is_file():  # an app may have written several, told in its rows
             print(f"written: {options.out}")
     return 0
 

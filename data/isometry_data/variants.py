@@ -21,6 +21,7 @@ from isometry_data.genomes import Genome
 from isometry_data.text_files import lines_of, name_of
 from isometry_data.written_whole import written_whole
 
+LONGEST_TOLD = 50  # letters of an allele in a message
 _HEADER = ("#CHROM", "POS", "ID", "REF", "ALT")
 _log = logging.getLogger(__name__)
 
@@ -37,7 +38,8 @@ class Variant:
     source: str = ""  # file and line, for messages
 
     def __str__(self) -> str:
-        return f"{self.chrom}:{self.position + 1} {self.reference}>{self.alternative}"  # 1-based, as in VCF
+        alleles = (a if len(a) <= LONGEST_TOLD else f"{a[:4]}…[{len(a)}]" for a in (self.reference, self.alternative))
+        return f"{self.chrom}:{self.position + 1} {'>'.join(alleles)}"  # 1-based, as in VCF
 
     @property
     def end(self) -> int:
@@ -65,7 +67,7 @@ def read_vcf(path: str | os.PathLike[str], skipped: list[str] | None = None) -> 
             if not has_header:
                 raise ValueError(f"{where}: expected VCF: a line '#CHROM POS ID REF ALT' above")
             found += _variants(line, where, left_out)
-    if left_out:
+    if left_out and found:
         _log.warning("%s: %d alternatives left out, first: %s", source, len(left_out), left_out[0])
     if skipped is not None:
         skipped += left_out
@@ -93,10 +95,10 @@ def check_references(variants: Sequence[Variant], genome: Genome) -> None:
             wrong.append(variant)
     if wrong:
         first = wrong[0]
-        has = text_of(genome.fetch(first.chrom, first.position, first.end))
+        at, has = _difference(first, text_of(genome.fetch(first.chrom, first.position, first.end)))
         where = f"{first.source}: " if first.source else ""
         raise ValueError(
-            f"{where}{first}: the reference allele is {first.reference!r}, but {genome.file} has {has!r} there "
+            f"{where}{first}: the reference allele is {at!r}, but {genome.file} has {has!r} there "
             f"({len(wrong)} of {len(variants)} variants disagree{_cause(wrong, genome)})"
         )
 
@@ -172,6 +174,17 @@ def _agrees(allele: str, letters: np.ndarray) -> bool:
     """Whether each letter may be the genome's: the sets of bases they stand for meet."""
     wanted = ascii_of(allele)
     return len(wanted) == len(letters) and bool((BASE_SETS[wanted] & BASE_SETS[letters]).all())
+
+
+def _difference(variant: Variant, there: str) -> tuple[str, str]:
+    """What the allele and the genome have; of long ones the part about the first letter that differs."""
+    own = variant.reference
+    if len(own) <= LONGEST_TOLD:
+        return own, there
+    letters = zip(ascii_of(own), ascii_of(there), strict=True)
+    first = next(i for i, (a, b) in enumerate(letters) if not BASE_SETS[a] & BASE_SETS[b])
+    shown = slice(max(first - 5, 0), first + 6)
+    return f"…{own[shown]}…", f"…{there[shown]}…"
 
 
 def _cause(wrong: Sequence[Variant], genome: Genome) -> str:

@@ -46,10 +46,11 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, _rest: list[str]) -> int:
-    from isometry.table import check_table_path, print_rows
+    from isometry.table import check_not_read, check_table_path, print_rows
 
     for out in options.out:
         check_table_path(out, PICTURES)
+        check_not_read(out, [options.genome])
     told = _told(options)
     rows = as_rows(told)
     for out in options.out:

@@ -154,6 +154,13 @@ def test_verdicts_as_bed(genome, tmp_path):
     assert found[0].score == round(1000 * max(rows[0]["p_on"], rows[0]["p_off"]))
 
 
+def test_windows_that_nobody_asked_for_end_with_their_sequence(genome, tmp_path):
+    rows = said(asked(("classes",)), [genome], tmp_path / "verdicts.bed")
+    lengths = open_genome(genome).lengths
+    assert {row["chrom"]: row["end"] for row in rows} == lengths
+    assert max(interval.end for interval in read_bed(tmp_path / "verdicts.bed")) == max(lengths.values())
+
+
 # What is refused
 
 

@@ -214,8 +214,10 @@ def test_files_to_predict_on(genome, bed):
     assert sorted({int(windows[i].label) for i in range(30)}) == [0, 1]
     whole = APP.read(settings, [genome])
     assert len(whole) == sum(-(-(400 + 100 * i) // 64) for i in range(6))
-    with pytest.raises(ValueError, match="2 files of sequences; give one FASTA"):
+    with pytest.raises(ValueError, match=r"genome.fa, .*genome.fa: 2 files of sequences; give one FASTA"):
         APP.read(settings, [genome, genome])
+    with pytest.raises(ValueError, match=r"windows.bed: 0 files of sequences; give one FASTA"):
+        APP.read(settings, [bed])
     with pytest.raises(ValueError, match=r"notes.txt: ending .txt; expected one of"):
         APP.read(settings, [genome, Path("notes.txt")])
 

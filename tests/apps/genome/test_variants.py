@@ -330,6 +330,24 @@ def test_wrong_input_is_one_line(genome, settings, tmp_path, capsys, row, messag
     assert not out.exists()
 
 
+def test_the_list_itself_is_never_written_over(genome, settings, tmp_path, capsys):
+    path = vcf(tmp_path, ("chr1", "51", ".", TEXT[50], other(50), ".", ".", "."))
+    before = path.read_text()
+    assert command(tmp_path, path, "--out", str(path)) == 1
+    assert "is one of the files to read" in capsys.readouterr().err
+    assert path.read_text() == before
+
+
+def test_long_alleles_are_told_by_their_length_and_where_they_differ(genome, settings, tmp_path, capsys):
+    wrong = TEXT[50:150] + other(150) + TEXT[151:200]
+    assert command(tmp_path, vcf(tmp_path, ("chr1", "51", ".", wrong, TEXT[50]))) == 1
+    told = capsys.readouterr().err
+    assert f"chr1:51 {TEXT[50:54]}…[150]>{TEXT[50]}: the reference allele is '…{wrong[95:106]}…'" in told
+    assert f"has '…{TEXT[145:156]}…' there" in told
+    assert command(tmp_path, vcf(tmp_path, ("chr1", "51", ".", TEXT[50], TEXT[50] + 500 * "A"))) == 1
+    assert len(capsys.readouterr().err) < 300
+
+
 def test_packed_lists_are_read_and_unknown_endings_are_refused_first(genome, settings, tmp_path, capsys):
     packed = tmp_path / "in.vcf.gz"
     packed.write_bytes(gzip.compress(vcf(tmp_path, ("chr1", "51", ".", TEXT[50], other(50))).read_bytes()))
