@@ -1,210 +1,125 @@
-"""Differences from a genome: VCF in and out, and the check that its reference alleles are the genome's.
-
-The text is read here and not by htslib (pysam, cyvcf2), so that every message has its file and line, nothing is
-passed over silently, and positions stay as the file has them.
-"""
+"""`isometry variants RUN --vcf FILE --genome FILE`: what each variant changes in what a network says."""
 
 from __future__ import annotations
 
-import logging
-import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+import argparse
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+from isometry.events import as_json
 
-from isometry_data.bases import BASE_SETS, ascii_of, complement, is_base, text_of
-from isometry_data.chromosome_names import unknown_name
-from isometry_data.genomes import Genome
-from isometry_data.text_files import lines_of, name_of
-from isometry_data.written_whole import written_whole
-
-LONGEST_TOLD = 50  # letters of an allele in a message
-_HEADER = ("#CHROM", "POS", "ID", "REF", "ALT")
-_log = logging.getLogger(__name__)
+VCF = ".vcf"
+SHOWN = 40
+"""Rows on the terminal."""
+LONGEST_SHOWN = 12  # letters of an allele
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """`reference` at `position` (0-based) becomes `alternative`; each has at least one letter, as in VCF."""
-
-    chrom: str
-    position: int
-    reference: str
-    alternative: str
-    name: str = ""
-    source: str = ""  # file and line, for messages
-
-    def __str__(self) -> str:
-        alleles = (a if len(a) <= LONGEST_TOLD else f"{a[:4]}…[{len(a)}]" for a in (self.reference, self.alternative))
-        return f"{self.chrom}:{self.position + 1} {'>'.join(alleles)}"  # 1-based, as in VCF
-
-    @property
-    def end(self) -> int:
-        """0-based, behind the last reference letter."""
-        return self.position + len(self.reference)
+def add(commands: Any) -> argparse.ArgumentParser:
+    """The parser of this verb."""
+    parser = commands.add_parser("variants", help="effects of variants (VCF) on what a network says (genome)")
+    parser.add_argument("model", metavar="RUN", help="a run of the app genome, or a checkpoint of one")
+    parser.add_argument("--vcf", type=Path, metavar="FILE", required=True, help="the variants; .gz as well, - is stdin")
+    parser.add_argument("--genome", type=Path, metavar="FILE", required=True, help="FASTA, 2bit or GenBank")
+    parser.add_argument(
+        "--about", type=Path, metavar="FILE", help="BED: read each variant in the window about the nearest interval"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="a table, or .vcf with the effects as INFO")
+    parser.add_argument(
+        "--one-strand", action="store_true", help="read the genome's strand alone, not the mean over both"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<n> or mps")
+    parser.set_defaults(run=_run)
+    return parser
 
 
-def read_vcf(path: str | os.PathLike[str], skipped: list[str] | None = None) -> list[Variant]:
-    """Every alternative of every line as one variant, in upper case; the file may be gzipped or `-`.
+def _run(options: argparse.Namespace, _rest: list[str]) -> int:
+    from isometry.table import check_not_read, check_table_path, print_rows
 
-    Alternatives that no letters can stand for are left out: `*`, `<DEL>` and its like, breakends, `.` (no
-    alternative), and what equals the reference. Each is told to `skipped`, by line; their number is logged.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: one line with file and line: no VCF, a position or an allele that is none, no variant at all.
-    """
-    source, found, left_out, has_header = name_of(path), [], [], False
-    for number, line in enumerate(lines_of(path), start=1):
-        where = f"{source}, line {number}"
-        if line.startswith("#CHROM"):
-            _check_header(line, where)
-            has_header = True
-        elif line.strip() and not line.startswith("#"):
-            if not has_header:
-                raise ValueError(f"{where}: expected VCF: a line '#CHROM POS ID REF ALT' above")
-            found += _variants(line, where, left_out)
-    if left_out and found:
-        _log.warning("%s: %d alternatives left out, first: %s", source, len(left_out), left_out[0])
-    if skipped is not None:
-        skipped += left_out
-    if not found:
-        raise ValueError(f"{source}: no variants" + (f"; left out: {left_out[0]}" if left_out else ", expected VCF"))
-    return found
+    if options.out is not None:
+        check_table_path(options.out, (VCF,))
+        check_not_read(options.out, [file for file in (options.vcf, options.genome, options.about) if file])
+    told = _told(options)
+    if options.out is None:
+        rows = [_row(*pair) for pair in told]
+        print(as_json(rows)) if options.json else print_rows(_narrow(rows), SHOWN)
+        return 0
+    n, shown = _written(options.out, told)
+    if options.json:
+        print(as_json({"written": str(options.out), "variants": n}))
+        return 0
+    print_rows(_narrow(shown))
+    print(f"written: {options.out} ({n:,} variants)")
+    return 0
 
 
-def check_references(variants: Sequence[Variant], genome: Genome) -> None:
-    """Refuses variants whose reference allele is not what the genome has there; case does not count, and an ambiguous
-    letter of the genome agrees with each base it may be.
+def _told(options: argparse.Namespace) -> Iterator[Any]:
+    from isometry_data.genomes import open_genome
+    from isometry_data.variants import check_references, read_vcf
 
-    Raises:
-        ValueError: one line: the first that disagrees, what the genome has, how many disagree, and the probable cause.
-    """
-    lengths, wrong = genome.lengths, []
-    for variant in variants:
-        where = f"{variant.source}: " if variant.source else ""
-        if variant.chrom not in lengths:
-            raise ValueError(f"{where}{variant}: {unknown_name(variant.chrom, lengths, str(genome.file))}")
-        if variant.position < 0 or variant.end > lengths[variant.chrom]:
-            length = lengths[variant.chrom]
-            raise ValueError(f"{where}{variant} lies past the end of {variant.chrom} ({length} bases in {genome.file})")
-        if not _agrees(variant.reference, genome.fetch(variant.chrom, variant.position, variant.end)):
-            wrong.append(variant)
-    if wrong:
-        first = wrong[0]
-        at, has = _difference(first, text_of(genome.fetch(first.chrom, first.position, first.end)))
-        where = f"{first.source}: " if first.source else ""
-        raise ValueError(
-            f"{where}{first}: the reference allele is {at!r}, but {genome.file} has {has!r} there "
-            f"({len(wrong)} of {len(variants)} variants disagree{_cause(wrong, genome)})"
-        )
+    from isometry_genome.asked import context_of
+    from isometry_genome.readout import names_of, trained
+    from isometry_genome.variant_effects import Asked, effects
+
+    variants, genome = read_vcf(options.vcf), open_genome(options.genome)
+    check_references(variants, genome)
+    middles = None if options.about is None else _middles(options.about, genome)
+    model, settings = trained(options.model, options.device)
+    asked = Asked(model, genome, context_of(settings.data), names_of(settings), not options.one_strand, middles)
+    return effects(variants, asked)
 
 
-def write_vcf(
-    path: str | os.PathLike[str], told: Iterable[tuple[Variant, Mapping[str, float | None]]], about: str = "effect"
-) -> None:
-    """VCF 4.2 with a line for each variant and its numbers as INFO; all have the names of the first, None is left out.
+def _middles(file: Path, genome: Any) -> dict[str, Any]:
+    import numpy as np
+    from isometry_data.intervals import check_intervals, read_bed
 
-    Args:
-        told: consumed one by one; the file may be longer than memory.
-        about: what the numbers are, for the header.
-    """
-    with written_whole(path) as stream:
-        stream.write("##fileformat=VCFv4.2\n")
-        waiting = iter(told)
-        first = next(waiting, None)
-        names = {name: re.sub(r"[^A-Za-z0-9_.]", "_", name) for name in (first[1] if first else ())}
-        for name, key in names.items():
-            text = f"{about}: {name}".replace("\\", "/").replace('"', "'")
-            stream.write(f'##INFO=<ID={key},Number=1,Type=Float,Description="{text}">\n')
-        stream.write("\t".join((*_HEADER, "QUAL", "FILTER", "INFO")) + "\n")
-        for variant, numbers in chain([first] if first else [], waiting):
-            info = ";".join(f"{names[name]}={value:.6g}" for name, value in numbers.items() if value is not None)
-            cells = (variant.chrom, str(variant.position + 1), variant.name or ".", variant.reference)
-            stream.write("\t".join((*cells, variant.alternative, ".", ".", info or ".")) + "\n")
+    intervals = read_bed(file)
+    check_intervals(intervals, genome)
+    found: dict[str, list[int]] = {}
+    for interval in intervals:
+        found.setdefault(interval.chrom, []).append((interval.start + interval.end) // 2)
+    return {chrom: np.sort(own) for chrom, own in found.items()}
 
 
-def _check_header(line: str, where: str) -> None:
-    names = tuple(line.split("\t")[: len(_HEADER)])
-    if names != _HEADER:
-        raise ValueError(f"{where}: columns {' '.join(names)}, expected {' '.join(_HEADER)}, separated by tabs")
+def _row(variant: Any, effects: dict[str, Any]) -> dict[str, Any]:
+    """Positions as in VCF, counted from 1."""
+    at = {"chrom": variant.chrom, "position": variant.position + 1, "name": variant.name}
+    return at | {"reference": variant.reference, "alternative": variant.alternative} | effects
 
 
-def _variants(line: str, where: str, left_out: list[str]) -> list[Variant]:
-    cells = line.split("\t")
-    if len(cells) < len(_HEADER):
-        raise ValueError(f"{where}: {len(cells)} columns, expected at least {len(_HEADER)}, separated by tabs")
-    chrom, position, name, reference, alternatives = cells[: len(_HEADER)]
-    if not position.isdigit() or position == "0":
-        raise ValueError(f"{where}: position {position!r}, expected a whole number from 1")
-    if not _is_dna(reference):
-        raise ValueError(f"{where}: reference allele {reference!r}, expected letters of DNA")
-    found = []
-    for alternative in alternatives.split(","):
-        if reason := _reason_to_skip(alternative, reference):
-            left_out.append(f"{where}: {alternative!r} ({reason})")
-        elif not _is_dna(alternative):
-            raise ValueError(f"{where}: alternative allele {alternative!r}, expected letters of DNA")
-        else:
-            alleles = (reference.upper(), alternative.upper())
-            found.append(Variant(chrom, int(position) - 1, *alleles, "" if name == "." else name, where))
-    return found
+def _narrow(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For the terminal: differences alone."""
+    names = [name for name in (rows[0] if rows else {}) if not name.endswith(("_reference", "_alternative"))]
+    effects = [name for name in names if name not in ("chrom", "position", "name", "reference", "alternative")]
+    return [
+        {"variant": f"{row['chrom']}:{row['position']} {_short(row['reference'])}>{_short(row['alternative'])}"}
+        | {name: row[name] for name in effects}
+        for row in rows
+    ]
 
 
-def _reason_to_skip(alternative: str, reference: str) -> str:
-    if alternative == ".":
-        return "no alternative"
-    if alternative == "*":
-        return "deleted by another variant"
-    if alternative.startswith("<"):
-        return "symbolic"
-    if any(mark in alternative for mark in "[]") or alternative.startswith(".") or alternative.endswith("."):
-        return "breakend"
-    return "the reference itself" if alternative.upper() == reference.upper() else ""
+def _short(allele: str) -> str:
+    return allele if len(allele) <= LONGEST_SHOWN else f"{allele[:4]}…[{len(allele)}]"
 
 
-def _is_dna(text: str) -> bool:
-    return bool(text) and text.isascii() and bool(is_base(ascii_of(text)).all())
+def _written(out: Path, told: Iterable[Any]) -> tuple[int, list[dict[str, Any]]]:
+    """How many, and the first rows."""
+    from isometry_data.variants import write_vcf
 
+    from isometry_genome.streams import write_rows
 
-def _agrees(allele: str, letters: np.ndarray) -> bool:
-    """Whether each letter may be the genome's: the sets of bases they stand for meet."""
-    wanted = ascii_of(allele)
-    return len(wanted) == len(letters) and bool((BASE_SETS[wanted] & BASE_SETS[letters]).all())
+    n, shown = 0, []
 
+    def counted() -> Iterator[Any]:
+        nonlocal n
+        for pair in told:
+            if n < SHOWN:
+                shown.append(_row(*pair))
+            n += 1
+            yield pair
 
-def _difference(variant: Variant, there: str) -> tuple[str, str]:
-    """What the allele and the genome have; of long ones the part about the first letter that differs."""
-    own = variant.reference
-    if len(own) <= LONGEST_TOLD:
-        return own, there
-    letters = zip(ascii_of(own), ascii_of(there), strict=True)
-    first = next(i for i, (a, b) in enumerate(letters) if not BASE_SETS[a] & BASE_SETS[b])
-    shown = slice(max(first - 5, 0), first + 6)
-    return f"…{own[shown]}…", f"…{there[shown]}…"
-
-
-def _cause(wrong: Sequence[Variant], genome: Genome) -> str:
-    """What would make most of them agree."""
-    shown = wrong[:200]
-
-    def share(allele, shift: int = 0) -> float:
-        hits = 0
-        for variant in shown:
-            start = variant.position + shift
-            there = genome.fetch(variant.chrom, start, start + len(allele(variant)), pads=True)
-            hits += _agrees(allele(variant), there)
-        return hits / len(shown)
-
-    if share(lambda v: v.alternative) > 0.9:
-        return "; their alternative alleles agree: the two are swapped"
-    if len(shown) > 3:
-        for shift, said in ((1, "one base later: they are counted from 0"), (-1, "one base earlier")):
-            if share(lambda v: v.reference, shift) > 0.9:
-                return f"; they agree {said}"
-        if share(lambda v: text_of(complement(ascii_of(v.reference)))) > 0.9:
-            return "; their complements agree: the alleles are those of the other strand"
-    return "; is it another assembly?"
+    if out.suffix == VCF:
+        write_vcf(out, counted())
+    else:
+        write_rows(out, (_row(*pair) for pair in counted()))
+    return n, shown
