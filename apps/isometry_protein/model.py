@@ -13,6 +13,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from isometry_protein.contacts import ContactHead
+from isometry_protein.convolution import Dilated
 from isometry_protein.letters import N_AMINO_ACIDS, N_LETTERS, PAD
 from isometry_protein.states import N_STATES, groups_of, state_logs
 
@@ -29,8 +30,9 @@ class ModelSettings(Settings):
     heads: tuple[Head, ...] = ("ss",)
     """ss: 8 and 3 states; rsa: relative accessibility; disorder; contacts; regression, classes: of the whole protein;
     language: the next residue, or a hidden one where both directions are read."""
-    kind: Literal["lstm", "gru", "tanh", "none"] = "lstm"
-    """The recurrent net; tanh shows how a gradient vanishes, none is a convolution alone."""
+    kind: Literal["lstm", "gru", "tanh", "conv", "none"] = "lstm"
+    """The recurrent net; tanh shows how a gradient vanishes, conv puts dilated convolutions of as many weights as the
+    LSTM in its place, none leaves the stem alone."""
     width: PositiveInt = 256
     """Of the state, in each direction."""
     n_layers: PositiveInt = 2
@@ -159,9 +161,12 @@ def calibrated_heads(s: ModelSettings) -> list[str]:
     return [name for head in s.heads for name in named.get(head, [])]
 
 
-def _recurrent(s: ModelSettings) -> Recurrent | None:
+def _recurrent(s: ModelSettings) -> Recurrent | Dilated | None:
     if s.kind == "none":
         return None
+    if s.kind == "conv":
+        is_causal = not s.is_bidirectional
+        return Dilated(s.embedding + s.stem, s.width, s.n_layers, is_causal=is_causal, dropout=s.dropout)
     return Recurrent(
         s.embedding + s.stem,
         s.width,

@@ -25,7 +25,9 @@ NETS = {
     "gru": {"kind": "gru"},
     "tanh": {"kind": "tanh"},
     "convolution": {"kind": "none"},
+    "dilated": {"kind": "conv", "n_layers": 2},
     "one way": {"is_bidirectional": False, "stem": 0},
+    "dilated one way": {"kind": "conv", "is_bidirectional": False, "stem": 0},
 }
 
 
@@ -65,8 +67,9 @@ def test_predictions_come_in_the_order_of_the_input(make_model, monkeypatch):
         np.testing.assert_allclose(one, other, rtol=EXACT)
 
 
-def test_a_long_protein_is_the_same_in_chunks(make_model, monkeypatch):
-    model, sequence = make_model(n_layers=2), "MKTAYIAKQRQISFVKSHFSRQ" * 9
+@pytest.mark.parametrize("kind", ["lstm", "conv"])
+def test_a_long_protein_is_the_same_in_chunks(make_model, monkeypatch, kind):
+    model, sequence = make_model(n_layers=2, kind=kind), "MKTAYIAKQRQISFVKSHFSRQ" * 9
     (whole,) = three(model, sequence)
     monkeypatch.setattr(model_module, "LONG", 50)
     np.testing.assert_allclose(three(model, sequence)[0], whole, rtol=EXACT)
@@ -101,8 +104,9 @@ def test_a_reversed_protein_is_another_one(make_model):
     assert np.abs(forward - backward[::-1]).max() > 1e-3
 
 
-def test_a_one_way_net_does_not_see_what_follows(make_model):
-    one, other = three(make_model(is_bidirectional=False, stem=0), "MKTAYIAK", "MKTAWWWW")
+@pytest.mark.parametrize("kind", ["lstm", "conv"])
+def test_a_one_way_net_does_not_see_what_follows(make_model, kind):
+    one, other = three(make_model(is_bidirectional=False, stem=0, kind=kind), "MKTAYIAK", "MKTAWWWW")
     np.testing.assert_allclose(one[:4], other[:4], rtol=EXACT)
     assert np.abs(one[4:] - other[4:]).max() > 1e-3
 
