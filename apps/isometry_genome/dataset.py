@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from isometry.curriculum import length_at
+from isometry_data.bases import reverse_complement as letters_of_other_strand
 from torch import Tensor
 
 from isometry_genome.grammar import TRACKS, drawn, length_for
@@ -53,6 +54,18 @@ class Sequences(Protocol):
     def lengths(self) -> dict[str, int]: ...
 
     def fetch(self, name: str, start: int, end: int, *, is_minus: bool = False, pads: bool = False) -> np.ndarray: ...
+
+
+class Circles:
+    """Sequences that are circles: beyond one end they go on at the other."""
+
+    def __init__(self, sequences: Sequences):
+        self.sequences, self.names, self.lengths = sequences, sequences.names, sequences.lengths
+
+    def fetch(self, name: str, start: int, end: int, *, is_minus: bool = False, pads: bool = False) -> np.ndarray:
+        pieces = [self.sequences.fetch(name, a, b) for a, b in around(start, end, self.lengths[name])]
+        found = np.concatenate(pieces)
+        return letters_of_other_strand(found) if is_minus else found
 
 
 class Signal(Protocol):
@@ -190,10 +203,8 @@ class WindowDataset:
         )  # the label is that of the stranded window
 
     def _letters(self, chrom: str, start: int, end: int) -> np.ndarray:
-        if not self.reading.is_circular:
-            return self.sequences.fetch(chrom, start, end, pads=True)
-        pieces = around(start, end, self.sequences.lengths[chrom])
-        return np.concatenate([self.sequences.fetch(chrom, a, b) for a, b in pieces])
+        sequences = Circles(self.sequences) if self.reading.is_circular else self.sequences
+        return sequences.fetch(chrom, start, end, pads=True)
 
     def _profile(self, chrom: str, start: int, end: int) -> Tensor:
         if self.signal is None:

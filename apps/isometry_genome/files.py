@@ -56,14 +56,15 @@ def of_files(settings: SourceSettings, wanted: Wanted, _seed: int) -> Found:
     parts = _split(settings, genome, kept.places)
     notes = [kept.note(str(settings.genome)), *_homology(settings, genome, parts)]
     signal = signal_of(settings.tracks, genome)
-    of_bases = None
+    segments, of_bases = (), None
     if settings.annotation:
         features, n_elsewhere = features_of(settings.annotation, settings.kinds, genome)
-        of_bases = genes.labels(features, genome.lengths)
+        segments = genes.classes_for(features)
+        of_bases = genes.labels(features, genome.lengths, segments)
         if n_elsewhere:
             notes.append(f"{settings.annotation}: {n_elsewhere:,} features left out: not on a sequence of the genome")
-    strands = wanted.strands._replace(segments=genes.ON_OTHER_STRAND if of_bases else ())
-    facts = Facts(classes, signal.names if signal else (), genes.CLASSES if of_bases else (), None, strands)
+    strands = wanted.strands._replace(segments=genes.SWAPS.get(segments, ()))
+    facts = Facts(classes, signal.names if signal else (), segments, None, strands)
     own = reading(settings, wanted, length, flips=bool(settings.flips))
     parts["train"] = thinned(parts["train"], settings.n_train)
     if not parts["train"]:
@@ -282,6 +283,6 @@ def read(settings: SourceSettings, wanted: Wanted, files: Sequence[Path]) -> Win
         reading(settings, wanted, length),
         facts,
         signal_of(of_kind[TRACKS], genome, settings.track_names),
-        genes.labels(features, genome.lengths) if features else None,
+        genes.labels(features, genome.lengths, facts.segments) if features else None,
         are_tiles=not places,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,14 @@ from isometry_genome.baselines import (
     skew,
     word_counts,
 )
-from isometry_genome.dataset import Window, WindowDataset, collate
-from isometry_genome.genes import Gene, found_genes, genes_of, long_orfs
+from isometry_genome.dataset import Circles, Place, Window, WindowDataset, collate
+from isometry_genome.gene_calls import agreement, called_along, longest_frames
+from isometry_genome.genes import genes_of
 from isometry_genome.grammar import RULES, accuracy_of
 from isometry_genome.objective import LossSettings, measure
 from isometry_genome.predict import of_dataset
 from isometry_genome.scores import class_scores, gene_scores
+from isometry_genome.windows import Stretch, plan_of, stretches
 
 Table = list[dict[str, Any]]
 
@@ -167,23 +169,29 @@ def centromeres() -> dict[str, float]:
 
 
 def beside_reading_frames(model: Any, data: Data) -> Table:
-    """Of the whole held-out genome, windows side by side."""
+    """Of the whole held-out genome, read by overlapping windows."""
     windows = data.test
     assert isinstance(windows, WindowDataset)
     assert windows.segments is not None
     (chrom,) = {place.chrom for place in windows.places}
-    n = windows.sequences.lengths[chrom]
-    letters = windows.sequences.fetch(chrom, 0, n) & 0xDF  # upper case
-    probabilities = np.concatenate([np.float32(own.segments) for own in of_dataset(model, windows)])[:n]
-    true = genes_of(windows.segments[chrom][: len(probabilities)])
-    found: dict[str, set[Gene]] = {
-        "longest reading frames of 300 bases or more": long_orfs(letters),
-        "model": found_genes(probabilities, letters[: len(probabilities)]),
+    letters = windows.sequences.fetch(chrom, 0, windows.sequences.lengths[chrom]) & 0xDF  # upper case
+    true = genes_of(windows.segments[chrom], letters)
+    (own,) = called_along(around_circle(model, windows, chrom), windows.sequences)
+    found = {
+        "longest reading frames of 300 bases or more": longest_frames(letters, 300),
+        "model": {call.gene for call in own.calls},
     }
     return [
-        {"what": what, "genes": len(own), **gene_scores(len(own & true), len(true), len(own))}
-        for what, own in found.items()
+        {"what": what, "genes": len(genes), **gene_scores(*next(agreement(genes, true)))}
+        for what, genes in found.items()
     ]
+
+
+def around_circle(model: Any, windows: WindowDataset, chrom: str) -> Iterator[Stretch]:
+    """What is said of a whole sequence, which is a circle."""
+    plan = plan_of(windows.reading.length, model.settings)
+    place = Place(chrom, 0, windows.sequences.lengths[chrom])
+    return stretches(model, Circles(windows.sequences), [place], plan)
 
 
 # Language

@@ -1,4 +1,5 @@
-"""Predictions in the field's own formats: BED of verdicts and genes, bedGraph and bigWig of tracks; whole or absent."""
+"""Predictions in the field's own formats, whole or absent: BED of verdicts and genes, GFF3 of genes, bedGraph and
+bigWig of tracks."""
 
 from __future__ import annotations
 
@@ -8,15 +9,19 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 from isometry_data.intervals import Binned, Interval, write_bed, write_bedgraph
 from isometry_data.tracks import write_bigwig
+from isometry_data.written_whole import written_whole
 
-from isometry_genome import genes
+from isometry_genome.gene_calls import Called
+from isometry_genome.genes import IN_PIECES
 from isometry_genome.runs import Run, runs
 from isometry_genome.windows import Stretch
 
+FEATURES = (".gff3", ".gff")
 BIG = (".bw", ".bigwig")
 SIGNALS = (".bedgraph", *BIG)
 SCORE = 1000  # of probability 1, as BED has it
@@ -37,12 +42,12 @@ def write_verdicts(out: Path, rows: Rows) -> Rows:
 
 
 def write_runs(out: Path, parts: Iterable[Stretch], names: Sequence[str]) -> Rows:
-    """A line for each run of bases of one class; of gene structure one for each gene on its strand, none between."""
-    is_genes = tuple(names) == genes.CLASSES
+    """A line for each run of bases of one class; of genes in pieces one for each piece on its strand, none between."""
+    is_genes = tuple(names) == IN_PIECES
     counts: dict[tuple[int, str], int] = {}
 
     def told() -> Iterator[Interval]:
-        for run in runs(parts, genes.CODING if is_genes else None):
+        for run in runs(parts):
             place = (run.record, run.chrom)
             counts.setdefault(place, 0)
             if not is_genes or run.kind:
@@ -56,6 +61,37 @@ def write_runs(out: Path, parts: Iterable[Stretch], names: Sequence[str]) -> Row
 def _interval(run: Run, names: Sequence[str], is_genes: bool) -> Interval:
     name, strand = ("gene", ".+-"[run.kind]) if is_genes else (names[run.kind], ".")
     return Interval(run.chrom, run.start, run.end, strand, name, round(SCORE * run.probability))
+
+
+def write_genes(out: Path, found: Iterable[Called]) -> Rows:
+    """A line for each gene: its place, and 1000 times the mean probability of its bases."""
+    counts: Rows = []
+
+    def told() -> Iterator[Interval]:
+        for own in found:
+            counts.append({"record": own.record, "chrom": own.chrom, "written": len(own.calls)})
+            for call in own.calls:
+                yield Interval(
+                    own.chrom, call.gene.start, call.gene.end, call.strand, "gene", round(SCORE * call.probability)
+                )
+
+    write_bed(out, told())
+    return counts
+
+
+def write_features(out: Path, found: Iterable[Called], lengths: Mapping[str, int]) -> Rows:
+    """GFF3, which counts from 1 and includes the end: a CDS for each gene, and its evidence in nats as the score."""
+    counts: Rows = []
+    with written_whole(out) as stream:
+        stream.write("##gff-version 3\n")
+        for own in found:
+            if own.chrom not in {row["chrom"] for row in counts}:
+                stream.write(f"##sequence-region {quote(own.chrom)} 1 {lengths[own.chrom]}\n")
+            counts.append({"record": own.record, "chrom": own.chrom, "written": len(own.calls)})
+            for number, call in enumerate(own.calls, start=1):
+                place = f"{call.gene.start + 1}\t{call.gene.end}\t{call.evidence:.1f}\t{call.strand}\t0"
+                stream.write(f"{quote(own.chrom)}\tisometry\tCDS\t{place}\tID=gene_{own.record}_{number}\n")
+    return counts
 
 
 # Tracks

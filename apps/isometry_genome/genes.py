@@ -1,24 +1,31 @@
-"""Gene structure as a class of each base, on both strands, and back from classes to genes with exact ends.
+"""Gene structure as a class of each base, on both strands; reading frames, and the genes among them.
 
-Of a gene on the plus strand the first base is `start+`, the last (of the stop codon) `stop+`, the rest `gene+`; on the
-minus strand likewise, read on that strand. The ends win where genes overlap, so that neighbours stay apart.
+Of genes without introns the classes are the three positions of a codon, which tell the reading frame, and the first
+base of the start codon; the minus strand has classes of its own, read on that strand. The start wins where genes
+overlap. Of genes in pieces it is only the strand that the bases lie on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from isometry_data.annotations import Feature
+from isometry_data.bases import reverse_complement
 
-CLASSES = ("between", "gene+", "start+", "stop+", "gene-", "start-", "stop-")
-ON_OTHER_STRAND = (0, 4, 5, 6, 1, 2, 3)
-CODING = (0, 1, 1, 1, 2, 2, 2)
+CLASSES = ("between", "start+", "first+", "second+", "third+", "start-", "first-", "second-", "third-")
+ON_OTHER_STRAND = (0, 5, 6, 7, 8, 1, 2, 3, 4)
+CODING = (0, 1, 1, 1, 1, 2, 2, 2, 2)
 """Each class as nothing, plus strand, minus strand."""
+MINUS = 4  # from a class of the plus strand to that of the minus strand
+IN_PIECES = ("between", "gene+", "gene-")
+SWAPS = {CLASSES: ON_OTHER_STRAND, IN_PIECES: (0, 2, 1)}
+UNKNOWN = -1
+
 STARTS, STOPS = (b"ATG", b"GTG", b"TTG"), (b"TAA", b"TAG", b"TGA")
 """Of genetic code 11 (bacteria), the common ones."""
-SHORTEST = 90  # bases
+SHORTEST = 90  # bases, with the stop codon
 
 
 class Gene(NamedTuple):
@@ -29,111 +36,92 @@ class Gene(NamedTuple):
     is_minus: bool
 
 
-def labels(features: Iterable[Feature], lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """By sequence, [length] int8 class of each base. A gene in parts begins in the first and stops in the last."""
+# Labels
+
+
+def classes_for(features: Iterable[Feature]) -> tuple[str, ...]:
+    """`CLASSES` where nine of ten features are whole codons in one piece, else `IN_PIECES`."""
+    are_whole = [_is_whole(feature) for feature in features]
+    return CLASSES if 10 * sum(are_whole) >= 9 * len(are_whole) else IN_PIECES
+
+
+def labels(
+    features: Iterable[Feature], lengths: Mapping[str, int], names: Sequence[str] = CLASSES
+) -> dict[str, np.ndarray]:
+    """By sequence, [length] int8 class of each base. Of `CLASSES`, bases of a gene whose frame nobody knows, because it
+    is in pieces or no whole codons, are unknown (-1)."""
     found = {chrom: np.zeros(length, dtype=np.int8) for chrom, length in lengths.items()}
     features = [feature for feature in features if feature.interval.chrom in found]
-    for feature in features:
+    for feature in sorted(features, key=_is_whole):
         at = feature.interval
-        found[at.chrom][at.start : at.end] = 4 if at.strand == "-" else 1
-    for feature in features:
-        at, offset = feature.interval, 3 if feature.interval.strand == "-" else 0
-        if feature.part == 1:
-            found[at.chrom][at.start] = 6 if offset else 2
-        if feature.part == feature.n_parts:
-            found[at.chrom][at.end - 1] = 5 if offset else 3
+        own, is_minus = found[at.chrom][at.start : at.end], at.strand == "-"
+        if tuple(names) == IN_PIECES:
+            own[:] = 2 if is_minus else 1
+        else:
+            own[:] = _codon_positions(len(own), is_minus) if _is_whole(feature) else UNKNOWN
+    if tuple(names) == CLASSES:
+        for at in (feature.interval for feature in features if _is_whole(feature)):
+            found[at.chrom][at.end - 1 if at.strand == "-" else at.start] = 1 + MINUS * (at.strand == "-")
     return found
 
 
-def genes_of(classes: np.ndarray) -> set[Gene]:
-    """The genes that lie wholly in a window, from the true classes [length]: each stop belongs to the nearest start."""
-    plus = _paired(np.flatnonzero(classes == 2), np.flatnonzero(classes == 3))
-    n = len(classes)
-    minus = _paired(n - 1 - np.flatnonzero(classes == 5)[::-1], n - 1 - np.flatnonzero(classes == 6)[::-1])
-    return {Gene(a, b + 1, False) for a, b in plus} | {Gene(n - 1 - b, n - a, True) for a, b in minus}
+def _is_whole(feature: Feature) -> bool:
+    return feature.n_parts == 1 and (feature.interval.end - feature.interval.start) % 3 == 0
 
 
-def _paired(starts: np.ndarray, stops: np.ndarray) -> list[tuple[int, int]]:
-    """Each start with the first stop behind it that is in frame."""
-    found = []
-    for start in starts.tolist():
-        behind = stops[(stops > start) & ((stops - start) % 3 == 2)]
-        if len(behind):
-            found.append((start, int(behind[0])))
+def _codon_positions(n: int, is_minus: bool) -> np.ndarray:
+    position = (np.arange(n) % 3).astype(np.int8)
+    return 2 + MINUS + position[::-1] if is_minus else 2 + position
+
+
+def genes_of(classes: np.ndarray, letters: np.ndarray) -> set[Gene]:
+    """The genes that lie wholly in a window, from the true classes [length] of its upper-case letters: from each start
+    to the first stop codon in frame."""
+    return both_strands(classes == 1, classes == 1 + MINUS, letters)
+
+
+def both_strands(is_start: np.ndarray, is_start_on_minus: np.ndarray, letters: np.ndarray) -> set[Gene]:
+    """The reading frames that begin at the marked places."""
+    n, found = len(letters), set()
+    for is_minus, marked in ((False, is_start), (True, is_start_on_minus[::-1])):
+        starts, ends = reading_frames(reverse_complement(letters) if is_minus else letters)
+        pairs = zip(starts[marked[starts]].tolist(), ends[marked[starts]].tolist(), strict=True)
+        found |= {Gene(n - b, n - a, True) if is_minus else Gene(a, b, False) for a, b in pairs}
     return found
 
 
-def found_genes(probabilities: np.ndarray, letters: np.ndarray, least: float = 0.5) -> set[Gene]:
-    """Genes that the probabilities [length, 7] and the bases (upper-case ASCII) agree upon.
+def true_genes(features: Iterable[Feature], chrom: str, letters: np.ndarray) -> tuple[set[Gene], int]:
+    """Of one sequence, the features that are reading frames; and how many are none: broken, in pieces, or with a rare
+    start codon."""
+    own = [feature for feature in features if feature.interval.chrom == chrom]
+    named = {Gene(f.interval.start, f.interval.end, f.interval.strand == "-") for f in own if f.n_parts == 1}
+    marks = np.zeros((2, len(letters)), dtype=bool)
+    for gene in named:
+        marks[int(gene.is_minus), gene.end - 1 if gene.is_minus else gene.start] = True
+    found = named & both_strands(marks[0], marks[1], letters)
+    return found, len(own) - len(found)
 
-    Between two stops in frame there is at most one gene: it ends with the stop, and begins at the start codon whose
-    start and whose bases from there on are the most probable; it counts if its bases have a mean probability of
-    `least` or more.
-    """
-    n = len(letters)
-    found = {Gene(a, b, False) for a, b in _one_strand(probabilities[:, :4], letters, least)}
-    other = _one_strand(probabilities[::-1][:, [0, 4, 5, 6]], _complement(letters), least)
-    return found | {Gene(n - b, n - a, True) for a, b in other}
+
+# Reading frames
 
 
-def _one_strand(probabilities: np.ndarray, letters: np.ndarray, least: float) -> list[tuple[int, int]]:
+def reading_frames(letters: np.ndarray, shortest: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Every start codon of one strand [n] and the end [n] of the first stop codon in its frame; others are left out."""
     is_start, is_stop = (_codons(letters, codons) for codons in (STARTS, STOPS))
-    coding = probabilities[:, 1:].sum(1)
-    evidence = np.log(np.clip(coding, 1e-4, 1)) - np.log(np.clip(1 - coding, 1e-4, 1))
-    sums = np.concatenate([[0.0], evidence.cumsum()])
-    ends = np.log(np.clip(probabilities[:, 2], 1e-6, 1))
     found = []
     for frame in range(3):
-        last = frame
-        for stop in np.flatnonzero(is_stop[frame::3]) * 3 + frame:
-            starts = np.arange(last, stop, 3)
-            starts = starts[is_start[starts] & (stop + 3 - starts >= SHORTEST)]
-            last = stop + 3
-            if not len(starts):
-                continue
-            start = starts[np.argmax(sums[stop] - sums[starts] + START_WEIGHT * ends[starts])]
-            if coding[start : stop + 3].mean() >= least:
-                found.append((int(start), int(stop + 3)))
-    return found
-
-
-START_WEIGHT = 4.0  # of a start's log-probability beside that of the bases behind it, which are not independent
+        starts, stops = (np.flatnonzero(marks[frame::3]) * 3 + frame for marks in (is_start, is_stop))
+        number = np.searchsorted(stops, starts)
+        has_stop = number < len(stops)
+        found.append(np.stack([starts[has_stop], stops[number[has_stop]] + 3]))
+    starts, ends = np.concatenate(found, 1)
+    is_long = ends - starts >= shortest
+    return starts[is_long], ends[is_long]
 
 
 def _codons(letters: np.ndarray, codons: tuple[bytes, ...]) -> np.ndarray:
     """[length] whether one of the codons begins here."""
-    number = np.zeros(len(letters), dtype=np.int64)
-    number[: len(letters) - 2] = (
-        letters[:-2].astype(np.int64) << 16 | letters[1:-1].astype(np.int64) << 8 | letters[2:].astype(np.int64)
-    )
-    return np.isin(number, [int.from_bytes(codon, "big") for codon in codons])
-
-
-_OTHER = np.full(256, ord("N"), dtype=np.uint8)
-_OTHER[[ord(c) for c in "ACGT"]] = [ord(c) for c in "TGCA"]
-
-
-def _complement(letters: np.ndarray) -> np.ndarray:
-    return _OTHER[letters][::-1]
-
-
-def long_orfs(letters: np.ndarray, shortest: int = 300) -> set[Gene]:
-    """The baseline: between two stops in frame, from the first start codon on, wherever that is long enough."""
-    n = len(letters)
-
-    def one(own: np.ndarray) -> list[tuple[int, int]]:
-        is_start, is_stop = (_codons(own, codons) for codons in (STARTS, STOPS))
-        found = []
-        for frame in range(3):
-            last = frame
-            for stop in np.flatnonzero(is_stop[frame::3]) * 3 + frame:
-                starts = np.arange(last, stop, 3)
-                starts = starts[is_start[starts]]
-                if len(starts) and stop + 3 - starts[0] >= shortest:
-                    found.append((int(starts[0]), int(stop + 3)))
-                last = stop + 3
-        return found
-
-    return {Gene(a, b, False) for a, b in one(letters)} | {
-        Gene(n - b, n - a, True) for a, b in one(_complement(letters))
-    }
+    found = np.zeros(len(letters), dtype=bool)
+    for codon in codons:
+        found[:-2] |= (letters[:-2] == codon[0]) & (letters[1:-1] == codon[1]) & (letters[2:] == codon[2])
+    return found

@@ -24,6 +24,11 @@ _CODES = np.zeros(256, dtype=np.int64)
 for _letter, _code in IUPAC.items():
     _CODES[[ord(_letter), ord(_letter.lower())]] = _code
 
+BASE_OF = torch.full((16,), -1)
+BASE_OF[[A, C, G, T]] = torch.arange(4)
+"""By code, the base that it is; -1 where it is a set of several."""
+_LETTERS = np.frombuffer((BASES + "N").encode(), dtype=np.uint8)
+
 _MEMBERS = (torch.arange(16)[:, None] >> torch.arange(4)) & 1  # [16, 4]
 _COMPLEMENTS = (_MEMBERS.flip(1) * torch.tensor([A, C, G, T])).sum(1)
 _ROWS = torch.cat([torch.full((1, 4), 0.25), _MEMBERS[1:] / _MEMBERS[1:].sum(1, keepdim=True)])
@@ -42,6 +47,11 @@ def codes_of(letters: np.ndarray) -> Tensor:
         found = chr(letters[position])
         raise ValueError(f"letter {found!r} at position {position}; expected one of {''.join(IUPAC)} in either case")
     return torch.from_numpy(codes)
+
+
+def ascii_of(codes: Tensor) -> np.ndarray:
+    """[n] upper-case letters of codes; N for any set of several bases."""
+    return _LETTERS[BASE_OF[codes.long()].numpy()]
 
 
 def one_hot(codes: Tensor) -> Tensor:

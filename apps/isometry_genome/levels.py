@@ -13,17 +13,19 @@ class Level(NamedTuple):
 
 
 def levels_of(bin_size: int, finest: int, stem: int, width: int, asked: int | None = None) -> list[Level]:
-    """Finest first. The first step makes 4 bases one cell, the others join two; widths grow in equal ratios.
+    """Finest first. The first step makes 4 bases one cell, or of bins of 3, 6, 12, ... one codon, and the others join
+    two; widths grow in equal ratios.
 
     Args:
-        bin_size: bases of a bin of the trunk, a power of 2.
-        finest: bases of the smallest cell that a head reads, a power of 2; single bases make a level where it is 1.
+        bin_size: bases of a bin of the trunk, a power of 2 or thrice one.
+        finest: bases of the smallest cell that a head reads; single bases make a level where it is 1, and before
+            codons.
         stem: features of the finest level.
         width: features of a bin.
         asked: a resolution that must be among the levels.
     """
-    first = 4 if bin_size >= 4 and 2 not in (finest, asked) else 2
-    resolutions = [1] if finest == 1 or bin_size == 1 else []
+    first = 3 if bin_size % 3 == 0 else 4 if bin_size >= 4 and 2 not in (finest, asked) else 2
+    resolutions = [1] if finest == 1 or bin_size == 1 or first == 3 else []
     cell = first
     while cell <= bin_size:
         resolutions.append(cell)

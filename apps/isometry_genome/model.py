@@ -38,7 +38,7 @@ class ModelSettings(Settings):
     trunk: Literal["attention", "lstm", "conv", "none"] = "attention"
     """How signals travel between bins; the last two and the LSTM are there to be compared with."""
     bin: PositiveInt = Field(default=128, le=128)
-    """Bases of a bin of the trunk; a power of 2."""
+    """Bases of a bin of the trunk: a power of 2, or thrice one, so that reading frames lie alike in all bins."""
     width: PositiveInt = 256
     """Features of a bin."""
     stem: PositiveInt = 64
@@ -70,7 +70,7 @@ class ModelSettings(Settings):
     forget: float = 1.0
     """Bias of the LSTM's forget gates where t_max is None; torch's own default acts like 0."""
     resolution: PositiveInt = 128
-    """Bases of a cell of the profile: a power of 2 up to the bin, or a multiple of the bin."""
+    """Bases of a cell of the profile: the bin, its half, quarter, …, or a multiple of the bin."""
     pool: Literal["mean", "centre", "attention", "positions"] = "mean"
     """What `classes` reads: all bins, the one or two in the middle, a learnt average, or each bin with weights of its
     own, for windows of one length that are aligned at what they are about."""
@@ -114,13 +114,13 @@ class ModelSettings(Settings):
         return self
 
     def _check_resolutions(self) -> None:
-        if not _is_power_of_2(self.bin):
-            raise ValueError(f"bin is {self.bin}; expected a power of 2, 1 … 128")
-        is_fine = self.resolution <= self.bin and _is_power_of_2(self.resolution)
-        if "profile" in self.heads and not is_fine and self.resolution % self.bin:
+        if not _is_power_of_2(self.bin) and (self.bin % 3 or not _is_power_of_2(self.bin // 3)):
+            raise ValueError(f"bin is {self.bin}; expected a power of 2, or thrice one, 1 … 128")
+        is_part = self.bin % self.resolution == 0 and _is_power_of_2(self.bin // self.resolution)
+        if "profile" in self.heads and not is_part and self.resolution % self.bin:
             raise ValueError(
-                f"resolution is {self.resolution} with bins of {self.bin}; expected a power of 2 up to the bin, or a "
-                "multiple of the bin"
+                f"resolution is {self.resolution} with bins of {self.bin}; expected a half, a quarter, … or a multiple "
+                "of the bin"
             )
 
     def _check_trunk(self) -> None:

@@ -14,16 +14,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from isometry_genome.dataset import NO_LABEL, Window
-from isometry_genome.genes import CLASSES, CODING, found_genes, genes_of
-from isometry_genome.letters import BASES, N, one_hot
+from isometry_genome.gene_calls import called, evidence_of
+from isometry_genome.genes import CLASSES, CODING, genes_of
+from isometry_genome.letters import BASE_OF, N, ascii_of, one_hot
 from isometry_genome.model import GenomeModel, ModelSettings, calibrated_heads
 from isometry_genome.scores import DECIDES, score
 
 BASES_CALIBRATED = 500
 """Bases of one window, about, by which a head that speaks of bases is calibrated."""
-BASE_OF = torch.full((16,), NO_LABEL)
-BASE_OF[[1, 2, 4, 8]] = torch.arange(4)
-"""By code, the base that it is; -1 where it is a set of several."""
 
 
 class LossSettings(Settings):
@@ -233,16 +231,11 @@ def gene_row(logits: Tensor, batch: Window) -> Tensor:
             rows.append((0, 0, 0))
             continue
         first, end = int(known[0]), int(known[-1]) + 1
-        found = found_genes(own[first:end], ascii_of(codes[first:end]))
-        true = genes_of(classes[first:end])
+        letters = ascii_of(codes[first:end])
+        found = {call.gene for call in called(evidence_of(own[first:end]), letters)}
+        true = genes_of(classes[first:end], letters)
         rows.append((len(found & true), len(true), len(found)))
     return torch.tensor(rows, dtype=torch.float32, device=logits.device)
-
-
-def ascii_of(codes: Tensor) -> np.ndarray:
-    """[n] upper-case letters of codes; N for any set of several bases."""
-    letters = np.frombuffer((BASES + "N").encode(), dtype=np.uint8)
-    return letters[BASE_OF[codes.long()].numpy()]
 
 
 def classes(net: nn.Module, batch: Window) -> dict[str, Labelled]:

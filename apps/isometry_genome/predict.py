@@ -11,15 +11,26 @@ import torch
 from isometry_data.intervals import Interval, check_intervals
 from torch import Tensor, nn
 
+from isometry_genome import gene_calls
 from isometry_genome.asked import context_of
 from isometry_genome.dataset import Place, WindowDataset
-from isometry_genome.formats import SIGNALS, check_signals, write_runs, write_signals, write_verdicts
+from isometry_genome.formats import (
+    FEATURES,
+    SIGNALS,
+    check_signals,
+    write_features,
+    write_genes,
+    write_runs,
+    write_signals,
+    write_verdicts,
+)
+from isometry_genome.genes import CLASSES
 from isometry_genome.model import GenomeModel
 from isometry_genome.readout import Names, as_numbers, n_at_once, names_of
 from isometry_genome.runs import runs
 from isometry_genome.windows import Stretch, plan_of, spoken, stretches
 
-OWN_FORMATS = (".bed", *SIGNALS)
+OWN_FORMATS = (".bed", *FEATURES, *SIGNALS)
 
 Rows = list[dict[str, Any]]
 
@@ -82,7 +93,8 @@ def predict(model: nn.Module, settings: Any, windows: WindowDataset, out: Path |
     """What the first head says, or the head whose format `out` is; in that case a summary.
 
     classes: a row for each window, as wide as the model's context about the middle of an interval; profile: for each
-    bin, segments: for each run of bases of one class, of intervals or whole sequences, however long they are.
+    bin, segments: for each gene, or where genes come in pieces for each run of bases of one class, of intervals or
+    whole sequences, however long they are.
     """
     assert isinstance(model, GenomeModel)
     kind = _kind(settings.model.heads, out)
@@ -99,6 +111,10 @@ def predict(model: nn.Module, settings: Any, windows: WindowDataset, out: Path |
         parts = stretches(model, windows.sequences, places, plan)
         return write_signals(out, parts, names.tracks, settings.model.resolution, windows.sequences.lengths)
     parts = stretches(model, windows.sequences, places, plan)
+    if kind == "segments" and names.segments == CLASSES:
+        return _genes(gene_calls.called_along(parts, windows.sequences), out, windows.sequences.lengths)
+    if out is not None and out.suffix in FEATURES:
+        raise ValueError(f"{out}: this format is for genes in one piece, which this model does not tell; choose .bed")
     if out is not None:
         return write_runs(out, parts, names.segments)
     return list(_bins(parts, names.tracks, settings.model.resolution) if kind == "profile" else _runs(parts, names))
@@ -110,7 +126,8 @@ def _kind(heads: Sequence[str], out: Path | None) -> str:
         wanted = [head for head in heads if head != "language"]
         what = "a prediction of windows"
     else:
-        wanted = ["profile"] if out.suffix in SIGNALS else ["segments", "classes"]
+        of_bases = ["segments"] if out.suffix in FEATURES else ["segments", "classes"]
+        wanted = ["profile"] if out.suffix in SIGNALS else of_bases
         what = f"{out}: this format"
     for head in wanted:
         if head in heads:
@@ -150,6 +167,17 @@ def _row(
     if found.segments is not None:
         row |= {f"share_{name}": float(v) for name, v in zip(names.segments, found.segments.mean(0), strict=True)}
     return row
+
+
+def _genes(found: Iterator[gene_calls.Called], out: Path | None, lengths: Mapping[str, int]) -> Rows:
+    if out is not None:
+        return write_features(out, found, lengths) if out.suffix in FEATURES else write_genes(out, found)
+    return [
+        {"record": own.record, "chrom": own.chrom, "start": call.gene.start, "end": call.gene.end}
+        | {"strand": call.strand, "probability": call.probability, "evidence": call.evidence}
+        for own in found
+        for call in own.calls
+    ]
 
 
 def _bins(parts: Iterator[Stretch], names: Sequence[str], size: int) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ from isometry_genome.folds import chromosome_folds, thirds
 from isometry_genome.memory import InMemory
 from isometry_genome.signals import Beside, Steps, covered
 
-LENGTHS = {"strand": 131_072, "timing": 131_072, "genes": 8_192}
+LENGTHS = {"strand": 131_072, "timing": 131_072, "genes": 8_160}
 """Bases of a window where none is asked for."""
 TARGET = "sort_W303_S"
 """The timing that is learnt: copy number of sorted cells in S phase against G2 (Müller et al. 2014)."""
@@ -127,7 +127,7 @@ def gene_structure(settings: SourceSettings, wanted: Wanted, _seed: int) -> Foun
     genome, length = ecoli_genomes(), settings.length or LENGTHS["genes"]
     held = _held_out(genome.names, settings.fold)
     classes = genes.labels(ecoli_genes(), genome.lengths) if "segments" in wanted.heads else None
-    facts = Facts(segments=genes.CLASSES, strands=Strands(segments=genes.ON_OTHER_STRAND))
+    facts = Facts(segments=genes.CLASSES, strands=Strands(segments=genes.SWAPS[genes.CLASSES]))
 
     def places(name: str, centres: Iterable[int]) -> list[Place]:
         return [Place(name, centre - length // 2, centre - length // 2 + length) for centre in centres]

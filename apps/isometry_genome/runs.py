@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -23,15 +23,11 @@ class Run(NamedTuple):
     """Of that class, the mean over the bases."""
 
 
-def runs(parts: Iterable[Stretch], merged: Sequence[int] | None = None) -> Iterator[Run]:
-    """In the order of the stretches.
-
-    Args:
-        merged: the number of what each class counts as.
-    """
+def runs(parts: Iterable[Stretch]) -> Iterator[Run]:
+    """In the order of the stretches."""
     held: Run | None = None
     for part in parts:
-        for run in _within(part, merged):
+        for run in _within(part):
             if held is not None and (held.record, held.kind, held.end) == (run.record, run.kind, run.start):
                 held = _joined(held, run)
                 continue
@@ -42,12 +38,9 @@ def runs(parts: Iterable[Stretch], merged: Sequence[int] | None = None) -> Itera
         yield held
 
 
-def _within(part: Stretch, merged: Sequence[int] | None) -> Iterator[Run]:
+def _within(part: Stretch) -> Iterator[Run]:
     assert part.segments is not None
     probabilities = part.segments
-    if merged is not None:
-        to = np.arange(max(merged) + 1)[None] == np.array(merged)[:, None]  # [n_segments, n_merged]
-        probabilities = probabilities @ to.astype(probabilities.dtype)
     kinds = probabilities.argmax(1)
     best = probabilities.max(1)
     edges = [0, *(np.flatnonzero(kinds[1:] != kinds[:-1]) + 1).tolist(), len(kinds)]

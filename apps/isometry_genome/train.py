@@ -176,9 +176,9 @@ PRESETS = {
     ),
     "genes": GenomeSettings(
         data=SourceSettings(source="genes"),
-        model=REAL.changed(heads=("segments",), bin=32, strands="equivariant"),
-        optim=OPTIM.changed(rate=1e-3),
-        fit=FitSettings(epochs=10, batch_size=8, average=0.99),
+        model=SMALL.changed(heads=("segments",), bin=48, width=128, strands="equivariant"),
+        optim=QUICK,
+        fit=FitSettings(epochs=5, batch_size=8, average=0.98),
     ),
     "promoters": GenomeSettings(
         data=SourceSettings(source="promoters", masked=0.15, shift=3),

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from isometry_genome.dataset import Sequences
 from isometry_genome.heads import is_count
-from isometry_genome.letters import N, codes_of
+from isometry_genome.letters import BASE_OF, N, codes_of
 from isometry_genome.model import GenomeModel
-from isometry_genome.objective import BASE_OF, LEAST_RATE
+from isometry_genome.objective import LEAST_RATE
 from isometry_genome.readout import Names, as_numbers, calibrated, fetched, log_odds, n_at_once, shown
 
 Effects = dict[str, float | None]

@@ -63,7 +63,7 @@ def test_a_level_changes_how_far_apart_bins_are_and_nothing_else(strands):
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("bin_size", "resolution"), [(1, 1), (2, 2), (8, 1), (8, 2), (128, 16), (32, 32), (32, 1024), (16, 48)]
+    ("bin_size", "resolution"), [(1, 1), (2, 2), (8, 1), (8, 2), (128, 16), (32, 32), (32, 1024), (16, 48), (12, 6)]
 )
 def test_profile_has_one_cell_for_each_whole_stretch_of_the_resolution(bin_size, resolution):
     model = made(("profile",), bin=bin_size, resolution=resolution)
@@ -197,6 +197,7 @@ def test_levels_run_from_the_finest_that_is_asked_for_to_the_bin():
     assert [level.resolution for level in levels_of(128, 128, 32, 256)] == [4, 8, 16, 32, 64, 128]
     assert [level.resolution for level in levels_of(8, 2, 32, 256)] == [2, 4, 8]
     assert [level.resolution for level in levels_of(1, 1, 32, 256)] == [1]
+    assert [level.resolution for level in levels_of(48, 48, 32, 256)] == [1, 3, 6, 12, 24, 48]
     widths = [level.width for level in levels_of(64, 1, 32, 256)]
     assert widths[0] == 32
     assert widths[-1] == 256
@@ -206,7 +207,8 @@ def test_levels_run_from_the_finest_that_is_asked_for_to_the_bin():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bin": 12}, "power of 2"),
+        ({"bin": 20}, "power of 2, or thrice one"),
+        ({"bin": 24, "resolution": 8}, "resolution is 8 with bins of 24"),
         ({"resolution": 24}, "resolution is 24 with bins of 16"),
         ({"width": 18, "n_heads": 2}, "multiple of twice the heads"),
         ({"kernel": 4}, "odd number"),

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -11,10 +12,11 @@ import torch
 from isometry.app import load_app
 from isometry.cli import main
 from isometry.story import load, predict
+from isometry_data.annotations import read_features
 from isometry_data.genomes import open_genome
 from isometry_data.intervals import read_bed
 from isometry_data.tracks import Track
-from isometry_genome import genes
+from isometry_genome import gene_calls, genes
 from isometry_genome.formats import write_runs, write_signals
 from isometry_genome.runs import runs
 from isometry_genome.windows import Stretch
@@ -42,13 +44,21 @@ def bed(tmp_path, text, name="windows.bed"):
     return path
 
 
-def asked(heads, **data):
-    numbers = {"n_classes": 2, "n_tracks": 2, "n_segments": 7, "width": 16, "stem": 8, "n_heads": 2, "n_layers": 1}
+def asked(heads, segments=genes.IN_PIECES, **data):
+    numbers = {
+        "n_classes": 2,
+        "n_tracks": 2,
+        "n_segments": len(segments),
+        "width": 16,
+        "stem": 8,
+        "n_heads": 2,
+        "n_layers": 1,
+    }
     return TINY.changed(
         model={"heads": heads, "bin": 16, "resolution": 16, "trunk": "none", **numbers},
         data={
             "source": "files", "length": 64, "class_names": ("off", "on"), "track_names": NAMES,
-            "segment_names": genes.CLASSES, **data,
+            "segment_names": segments, **data,
         },
     )  # fmt: skip
 
@@ -123,13 +133,13 @@ def test_a_failed_prediction_leaves_nothing_behind(tmp_path):
 
 
 def segments(kinds):
-    return np.eye(7)[kinds] * 0.93 + 0.01
+    return np.eye(3)[kinds] * 0.93 + 0.01
 
 
-def test_genes_are_runs_on_their_strand_across_stretches(tmp_path):
-    first, second = [0, 0, 2, 1, 1], [1, 3, 0, 6, 4, 4, 5]
+def test_pieces_of_genes_are_runs_on_their_strand_across_stretches(tmp_path):
+    first, second = [0, 0, 1, 1, 1], [1, 1, 0, 2, 2, 2, 2]
     parts = [Stretch(1, "c", 0, 5, None, segments(first)), Stretch(1, "c", 5, 12, None, segments(second))]
-    told = write_runs(tmp_path / "genes.bed", parts, genes.CLASSES)
+    told = write_runs(tmp_path / "genes.bed", parts, genes.IN_PIECES)
     found = [(i.start, i.end, i.strand, i.name) for i in read_bed(tmp_path / "genes.bed")]
     assert found == [(2, 7, "+", "gene"), (8, 12, "-", "gene")]
     assert told == [{"record": 1, "chrom": "c", "written": 2}]
@@ -142,6 +152,25 @@ def test_runs_of_different_places_stay_apart():
     (run,) = runs(parts)
     assert (run.start, run.end) == (5, 15)
     assert run.probability == pytest.approx(0.94)
+
+
+def test_genes_in_one_piece_are_called(genome, tmp_path, monkeypatch):
+    monkeypatch.setattr(gene_calls, "called_along", partial(gene_calls.called_along, rule=gene_calls.Rule(least=-1e4)))
+    settings = asked(("segments",), genes.CLASSES, length=96)
+    rows = said(settings, [genome])
+    assert len(rows) > 3
+    held = open_genome(genome)
+    for row in rows:
+        own = held.fetch(row["chrom"], row["start"], row["end"], is_minus=row["strand"] == "-").tobytes()
+        assert own[:3] in genes.STARTS
+        assert own[-3:] in genes.STOPS
+    told = said(settings, [genome], tmp_path / "genes.bed")
+    assert [(i.chrom, i.start, i.end, i.strand) for i in read_bed(tmp_path / "genes.bed")] == [
+        (row["chrom"], row["start"], row["end"], row["strand"]) for row in rows
+    ]
+    assert sum(row["written"] for row in told) == len(rows)
+    said(settings, [genome], tmp_path / "genes.gff3")
+    assert len(read_features(tmp_path / "genes.gff3")) == len(rows)
 
 
 def test_verdicts_as_bed(genome, tmp_path):
@@ -169,6 +198,13 @@ def test_windows_that_nobody_asked_for_end_with_their_sequence(genome, tmp_path)
     [
         (("classes",), None, "out.bw", r"out.bw: this format needs a head profile; this model has classes"),
         (("profile",), None, "out.bed", r"out.bed: this format needs a head segments or classes; this model has pro"),
+        (
+            ("segments",),
+            None,
+            "out.gff3",
+            r"out.gff3: this format is for genes in one piece, which this model does not",
+        ),
+        (("classes",), None, "out.gff3", r"out.gff3: this format needs a head segments; this model has classes"),
         (("language",), None, None, r"needs a head classes; this model has language; `isometry variants`"),
         (("profile",), "1\t0\t64\n", None, r"windows.bed, line 1: no sequence '1' in .*genome.fa, which has s0, s1"),
         (("profile",), "s0\t0\t301\n", None, r"windows.bed, line 1: s0:0-301 ends 1 past the end of s0 \(300 bases"),

@@ -2,9 +2,6 @@
 
 import numpy as np
 import pytest
-from isometry_data.annotations import Feature
-from isometry_data.intervals import Interval
-from isometry_genome.genes import CLASSES, Gene, found_genes, genes_of, labels, long_orfs
 from isometry_genome.scores import (
     area_under_roc,
     average_precision,
@@ -99,61 +96,3 @@ def test_gene_scores():
     found = gene_scores(3, 4, 6)
     assert found == pytest.approx({"gene_f1": 0.6, "gene_recall": 0.75, "gene_precision": 0.5})
     assert gene_scores(0, 0, 2) == {}
-
-
-# Gene structure
-
-SEQUENCE = (  # a gene on either strand: ATG … TAA, and the reverse complement of one
-    "CCCCC" + "ATG" + "GCA" * 40 + "TAA" + "CCCC" + "TTA" + "TGC" * 40 + "CAT" + "CCCCC"
-)
-PLUS, MINUS = Gene(5, 131, False), Gene(135, 261, True)
-
-
-def features():
-    return [
-        Feature(Interval("c", PLUS.start, PLUS.end, "+"), "CDS", "a"),
-        Feature(Interval("c", MINUS.start, MINUS.end, "-"), "CDS", "b"),
-    ]
-
-
-def test_genes_come_back_from_their_labels():
-    classes = labels(features(), {"c": len(SEQUENCE)})["c"]
-    assert genes_of(classes) == {PLUS, MINUS}
-    assert CLASSES[classes[5]] == "start+"
-    assert CLASSES[classes[130]] == "stop+"
-    assert CLASSES[classes[135]] == "stop-"
-    assert CLASSES[classes[260]] == "start-"
-
-
-def test_overlapping_neighbours_stay_apart():
-    """ATGA: the next gene begins before the last one ends, as in many operons."""
-    pair = [Feature(Interval("c", 10, 100, "+"), "CDS", "a"), Feature(Interval("c", 96, 186, "+"), "CDS", "b")]
-    assert genes_of(labels(pair, {"c": 200})["c"]) == {Gene(10, 100, False), Gene(96, 186, False)}
-
-
-def test_certain_probabilities_give_the_true_genes():
-    classes = labels(features(), {"c": len(SEQUENCE)})["c"]
-    probabilities = np.full((len(classes), len(CLASSES)), 1e-3)
-    probabilities[np.arange(len(classes)), classes] = 1
-    letters = np.frombuffer(SEQUENCE.encode(), dtype=np.uint8)
-    assert found_genes(probabilities / probabilities.sum(1, keepdims=True), letters) == {PLUS, MINUS}
-
-
-def test_without_probability_there_is_no_gene():
-    nothing = np.zeros((len(SEQUENCE), len(CLASSES)))
-    nothing[:, 0] = 1
-    assert found_genes(nothing, np.frombuffer(SEQUENCE.encode(), dtype=np.uint8)) == set()
-
-
-def test_long_reading_frames_are_found_on_both_strands():
-    letters = np.frombuffer(SEQUENCE.encode(), dtype=np.uint8)
-    assert {PLUS, MINUS} <= long_orfs(letters, shortest=120)
-    assert long_orfs(letters, shortest=300) == set()
-
-
-def test_a_gene_on_the_other_strand_is_the_same_gene():
-    letters = np.frombuffer(SEQUENCE.encode(), dtype=np.uint8)
-    other = np.frombuffer(SEQUENCE.translate(str.maketrans("ACGT", "TGCA"))[::-1].encode(), dtype=np.uint8)
-    n = len(letters)
-    turned = {Gene(n - g.end, n - g.start, not g.is_minus) for g in long_orfs(letters, 120)}
-    assert long_orfs(other, 120) == turned

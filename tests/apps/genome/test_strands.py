@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 import torch
 from isometry.attention import Rotary
+from isometry_genome import genes
 from isometry_genome.convolution import Convolution
 from isometry_genome.model import GenomeModel, ModelSettings, turned_outputs
 from isometry_genome.strands import PairedRotary, TiedHead, TiedLinear, mirrored, tie, turned
@@ -80,6 +81,26 @@ def test_both_strands_agree_where_each_position_has_its_own_weights(strands, bin
     assert max(disagreement(model, windows(length)).values()) < TOLERANCE
     one = made(strands="one", bin=bin_size, pool="positions", length=length, rank=6, neighbours=4)
     assert disagreement(one, windows(length))["classes"] > 1e-3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bin_size", [3, 12, 24])
+def test_both_strands_agree_where_bins_are_whole_codons(bin_size):
+    model = made(strands="equivariant", bin=bin_size, resolution=2 * bin_size)
+    for length in (WHOLE, EVEN, ODD, ONE):
+        assert max(disagreement(model, windows(length)).values()) < TOLERANCE
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("trunk", TRUNKS)
+def test_classes_of_genes_become_those_of_the_other_strand(trunk):
+    names = {"heads": ("segments",), "n_segments": len(genes.CLASSES), "swap_segments": genes.ON_OTHER_STRAND}
+    model = made(strands="equivariant", bin=12, **names, **TRUNKS[trunk])
+    for length in (WHOLE, ODD):
+        x = windows(length)
+        there, here = model(turned(x))["segments"], model(x)["segments"]
+        torch.testing.assert_close(there, here.flip(1)[..., list(genes.ON_OTHER_STRAND)], rtol=0, atol=TOLERANCE)
+        assert (there - here.flip(1)).abs().max() > 1e-3
 
 
 @torch.no_grad()

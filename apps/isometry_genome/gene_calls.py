@@ -1,0 +1,203 @@
+"""From probabilities of bases to genes with exact ends: the reading frames that together have the most evidence.
+
+A reading frame's evidence is the sum, over its bases, of the log-odds that the base is coding on this strand in this
+frame, and a multiple of the log-odds that its first base is a start. For each stop codon the best start is taken, and
+of all of these the subset with the greatest sum in which neighbours share few bases: weighted interval scheduling
+(Kleinberg & Tardos 2005, Algorithm Design, section 6.1). Both strands are treated alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from isometry_data.bases import reverse_complement
+
+from isometry_genome.genes import MINUS, SHORTEST, Gene, reading_frames
+from isometry_genome.letters import ascii_of, codes_of
+
+if TYPE_CHECKING:
+    from isometry_genome.dataset import Sequences
+    from isometry_genome.windows import Stretch
+
+LEAST = 1e-4
+"""A probability is taken to be no closer to 0 or 1: no single base decides."""
+SHARED = 60
+"""Bases that neighbouring genes may share; fewer than the shortest gene has."""
+
+
+class Rule(NamedTuple):
+    """What makes a reading frame a gene; chosen on training genomes."""
+
+    start: float = 4.0
+    """Weight of the log-odds of the start beside those of the bases, which are not independent."""
+    base: float = 0.0
+    """Subtracted from the log-odds of each base."""
+    least: float = 20.0
+    """Sum that a gene has at least."""
+    shortest: int = SHORTEST
+
+
+class Call(NamedTuple):
+    gene: Gene
+    evidence: float
+    """In nats, above the least."""
+    probability: float
+    """That a base of the gene is coding in its frame, the mean over its bases."""
+
+    @property
+    def strand(self) -> str:
+        return "-" if self.gene.is_minus else "+"
+
+
+class Called(NamedTuple):
+    """The genes of one place, on the positions of its sequence."""
+
+    record: int
+    chrom: str
+    calls: list[Call]
+
+
+class _Frames(NamedTuple):
+    """Reading frames, [n] each, on the plus strand's positions."""
+
+    starts: np.ndarray
+    ends: np.ndarray
+    is_minus: np.ndarray
+    evidence: np.ndarray
+
+
+def evidence_of(probabilities: np.ndarray) -> np.ndarray:
+    """[length, 8] log-odds, from probabilities of `genes.CLASSES`: of a start and of each position of a codon, on the
+    plus and then on the minus strand. A start is a first position, too."""
+    p = probabilities.astype(np.float32)
+    firsts = p[:, [1, 1 + MINUS]] + p[:, [2, 2 + MINUS]]
+    sides = [np.column_stack([p[:, 1 + m], firsts[:, i], p[:, 3 + m : 5 + m]]) for i, m in enumerate((0, MINUS))]
+    odds = np.concatenate(sides, 1).clip(LEAST, 1 - LEAST)
+    return (np.log(odds) - np.log1p(-odds)).astype(np.float16)
+
+
+def called(evidence: np.ndarray, letters: np.ndarray, rule: Rule = Rule()) -> list[Call]:  # noqa: B008 - never changed
+    """The genes of a stretch, by position.
+
+    Args:
+        evidence: [length, 8], `evidence_of`.
+        letters: [length] upper-case ASCII.
+    """
+    ahead = _of_strand(evidence[:, :4], letters, rule, False)
+    back = _of_strand(evidence[::-1, 4:], reverse_complement(letters), rule, True)
+    frames = _Frames(*(np.concatenate(pair) for pair in zip(ahead, back, strict=True)))
+    chosen = schedule(frames.starts, frames.ends, frames.evidence)
+    rows = zip(*(values[chosen].tolist() for values in frames), strict=True)
+    return [Call(gene := Gene(a, b, m), e, _mean_probability(evidence, gene)) for a, b, m, e in rows]
+
+
+def called_along(parts: Iterable[Stretch], sequences: Sequences, rule: Rule = Rule()) -> Iterator[Called]:  # noqa: B008
+    """The genes that lie wholly in each place, of the stretches that make it up. A place's evidence is held, 16 bytes
+    for each base; its ends are ends, of a circle, too."""
+    for record, own in groupby(parts, key=lambda part: part.record):
+        first = last = next(own)
+        evidence = [_evidence_of(first)]
+        for last in own:
+            evidence.append(_evidence_of(last))
+        letters = ascii_of(codes_of(sequences.fetch(first.chrom, first.start, last.end)))
+        calls = called(np.concatenate(evidence), letters, rule)
+        yield Called(record, first.chrom, [_moved(call, first.start) for call in calls])
+
+
+def _evidence_of(part: Stretch) -> np.ndarray:
+    assert part.segments is not None
+    return evidence_of(part.segments)
+
+
+def _moved(call: Call, by: int) -> Call:
+    gene = call.gene
+    return call._replace(gene=gene._replace(start=gene.start + by, end=gene.end + by))
+
+
+def _of_strand(evidence: np.ndarray, letters: np.ndarray, rule: Rule, is_minus: bool) -> _Frames:
+    """The best frame of each stop codon that has enough evidence."""
+    starts, ends = reading_frames(letters, rule.shortest)
+    sums = _frame_sums(evidence, rule.base)
+    total = sums[starts % 3, ends] - sums[starts % 3, starts] + rule.start * evidence[starts, 0] - rule.least
+    best = best_of_each(ends, total)
+    best = best[total[best] > 0]
+    starts, ends, total, n = starts[best], ends[best], total[best], len(letters)
+    if is_minus:
+        starts, ends = n - ends, n - starts
+    return _Frames(starts, ends, np.full(len(starts), is_minus), total)
+
+
+def _frame_sums(evidence: np.ndarray, base: float) -> np.ndarray:
+    """[3, length + 1] for each frame the log-odds of its codon positions, summed up to each base."""
+    place = np.arange(len(evidence))
+    sums = np.zeros((3, len(evidence) + 1))
+    for frame in range(3):
+        sums[frame, 1:] = (evidence[place, 1 + (place - frame) % 3].astype(np.float64) - base).cumsum()
+    return sums
+
+
+def best_of_each(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Of each group the place of its greatest value, in the order of the groups."""
+    order = np.lexsort((values, groups))
+    is_last = np.append(groups[order][1:] != groups[order][:-1], True)[: len(order)]
+    return order[is_last]
+
+
+def schedule(starts: np.ndarray, ends: np.ndarray, values: np.ndarray, shared: int = SHARED) -> np.ndarray:
+    """Places of the intervals with the greatest sum of values, of which neighbours share `shared` bases at most; by
+    their ends. Values are positive."""
+    order = np.lexsort((starts, ends))
+    starts, ends, values = starts[order], ends[order], values[order].tolist()
+    before = np.minimum(np.searchsorted(ends, starts + shared, side="right"), np.arange(len(order))).tolist()
+    best = [0.0]
+    for number, value in enumerate(values):
+        best.append(max(best[-1], value + best[before[number]]))
+    chosen, at = [], len(order)
+    while at:
+        if best[at] == best[at - 1]:
+            at -= 1
+        else:
+            chosen.append(at - 1)
+            at = before[at - 1]
+    return order[chosen[::-1]]
+
+
+def _mean_probability(evidence: np.ndarray, gene: Gene) -> float:
+    own = evidence[gene.start : gene.end]
+    own = own[::-1, 4:] if gene.is_minus else own[:, :4]
+    odds = own[np.arange(len(own)), 1 + np.arange(len(own)) % 3].astype(np.float64)
+    return float((1 / (1 + np.exp(-odds))).mean())
+
+
+# A baseline
+
+
+def longest_frames(letters: np.ndarray, shortest: int) -> set[Gene]:
+    """From the first start codon to each stop codon; the longest first, whatever shares more than `SHARED` bases with
+    one already taken left out."""
+    n, found = len(letters), []
+    for is_minus in (False, True):
+        starts, ends = reading_frames(reverse_complement(letters) if is_minus else letters, shortest)
+        best = best_of_each(ends, ends - starts)
+        pairs = zip(starts[best].tolist(), ends[best].tolist(), strict=True)
+        found += [Gene(n - b, n - a, True) if is_minus else Gene(a, b, False) for a, b in pairs]
+    taken, kept = np.zeros(n, dtype=bool), set()
+    for gene in sorted(found, key=lambda gene: (gene.start - gene.end, gene)):
+        if taken[gene.start : gene.end].sum() <= SHARED:
+            taken[gene.start : gene.end] = True
+            kept.add(gene)
+    return kept
+
+
+# Scores
+
+
+def agreement(found: Iterable[Gene], true: Iterable[Gene]) -> Iterator[tuple[int, int, int]]:
+    """Hits, true and found genes: with both ends exact; then with the stop codon exact."""
+    found, true = set(found), set(true)
+    yield len(found & true), len(true), len(found)
+    stops, true_stops = ({(g.is_minus, g.start if g.is_minus else g.end) for g in own} for own in (found, true))
+    yield len(stops & true_stops), len(true_stops), len(stops)
