@@ -108,7 +108,8 @@ def reading(settings: SourceSettings, wanted: Wanted, length: int, **more: Any) 
     has_profile = "profile" in wanted.heads
     if has_profile and length % wanted.resolution:
         raise ValueError(
-            f"windows of {length} bases with bins of {wanted.resolution} (model.resolution); expected a multiple"
+            f"windows of {length} bases (data.length) with bins of {wanted.resolution} (model.resolution); expected a "
+            f"multiple, such as {-(-length // wanted.resolution) * wanted.resolution}"
         )
     return Reading(
         length=length,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from isometry_data.annotations import Feature, read_features
 from isometry_data.genomes import Genome, open_genome
 from isometry_data.homology import sequences_of, shared_share, shared_windows
 from isometry_data.intervals import Interval, check_intervals, read_bed
+from isometry_data.text_files import lines_of
 from isometry_data.tracks import Track
 
 from isometry_genome import genes
@@ -21,6 +23,7 @@ from isometry_genome.dataset import Facts, Place, WindowDataset
 from isometry_genome.folds import chromosome_split, thirds
 from isometry_genome.signals import Files
 
+_log = logging.getLogger(__name__)
 TILE = 16_384
 """Bases of a window where neither data.length nor an interval says."""
 
@@ -53,6 +56,8 @@ def of_files(settings: SourceSettings, wanted: Wanted, _seed: int) -> Found:
     length = settings.length or max(place.end - place.start for place in candidates)
     whole = settings.labels is not None
     kept = kept_of(candidates, genome, length, settings.most_unknown, "classes" in wanted.heads, are_whole=whole)
+    if not kept.places:
+        raise ValueError(f"{kept.note(str(settings.genome))}; windows have {length:,} bases (data.length)")
     parts = _split(settings, genome, kept.places)
     notes = [kept.note(str(settings.genome)), *_homology(settings, genome, parts)]
     signal = signal_of(settings.tracks, genome)
@@ -88,10 +93,9 @@ def _check_heads(settings: SourceSettings, wanted: Wanted) -> None:
     options = {"classes": "data.intervals (BED with names) or data.labels", "profile": "data.tracks"}
     for head in wanted.heads:
         if not has[head]:
-            option = options.get(head, "data.annotation")
-            raise ValueError(
-                f"the head {head} learns from {option}, which is not given; give it, or leave the head out"
-            )
+            option, others = options.get(head, "data.annotation"), [other for other in wanted.heads if has[other]]
+            without = f", or leave the head out (--model.heads {' '.join(others)})" if others else ""
+            raise ValueError(f"the head {head} learns from {option}, which is not given; give it{without}")
 
 
 def _candidates(settings: SourceSettings, genome: Genome) -> tuple[tuple[str, ...], list[Place]]:
@@ -112,6 +116,16 @@ def _candidates(settings: SourceSettings, genome: Genome) -> tuple[tuple[str, ..
     return (), tiles(genome, length)
 
 
+def _tell_strange_names(file: Path, intervals: Sequence[Interval], classes: Sequence[str]) -> None:
+    """Where some names are classes, others are perhaps meant to be."""
+    strange = [interval for interval in intervals if interval.name and interval.name not in classes]
+    if strange and len(strange) < sum(interval.name != "" for interval in intervals):
+        _log.warning(
+            "%s: %d names are no classes of the model (%s) and have no label, first: %s in %s",
+            file, len(strange), ", ".join(classes), strange[0].name, strange[0].source,
+        )  # fmt: skip
+
+
 def place_of(interval: Interval, classes: Sequence[str]) -> Place:
     label = classes.index(interval.name) if interval.name in classes else -1
     return Place(interval.chrom, interval.start, interval.end, label, interval.strand == "-", source=interval.source)
@@ -124,16 +138,16 @@ def tiles(genome: Genome, length: int) -> list[Place]:
 
 def read_labels(file: Path) -> dict[str, str]:
     """Class by name of a sequence. Raises ValueError with file and line."""
-    with open(file, newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        if not {"name", "class"} <= set(reader.fieldnames or ()):
-            found = ", ".join(reader.fieldnames or ()) or "nothing"
-            raise ValueError(f"{file}, line 1: columns {found}; expected name and class")
-        labels: dict[str, str] = {}
-        for number, row in enumerate(reader, start=2):
-            if row["name"] in labels:
-                raise ValueError(f"{file}, line {number}: {row['name']} has a class already; name each sequence once")
-            labels[row["name"]] = row["class"] or ""
+    reader = csv.DictReader(lines_of(file))
+    if not {"name", "class"} <= set(reader.fieldnames or ()):
+        found = ", ".join(reader.fieldnames or ()) or "nothing"
+        raise ValueError(f"{file}, line 1: columns {found}; expected name and class, separated by a comma")
+    labels: dict[str, str] = {}
+    for row in reader:
+        if row["name"] in labels:
+            where = f"{file}, line {reader.line_num}"
+            raise ValueError(f"{where}: {row['name']} has a class already; name each sequence once")
+        labels[row["name"]] = row["class"] or ""
     return {name: kind for name, kind in labels.items() if kind}
 
 
@@ -275,6 +289,7 @@ def read(settings: SourceSettings, wanted: Wanted, files: Sequence[Path]) -> Win
         intervals = read_bed(file)
         check_intervals(intervals, genome)
         places += [place_of(interval, settings.class_names) for interval in intervals]
+        _tell_strange_names(file, intervals, settings.class_names)
     features = [own for file in of_kind[FEATURES] for own in features_of(file, settings.kinds, genome)[0]]
     facts = Facts(settings.class_names, settings.track_names, settings.segment_names, strands=wanted.strands)
     return WindowDataset(

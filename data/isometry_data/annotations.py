@@ -6,6 +6,7 @@ GFF3 and GenBank count from 1 and include the end; here everything is 0-based ha
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from isometry_data.intervals import Interval
 from isometry_data.text_files import lines_of, name_of
 
 COLUMNS = ("chrom", "start0", "end", "type", "strand", "name")  # of a table
+_GTF = re.compile(r'\s*\w+ "')  # its CDS ends before the stop codon, that of GFF3 with it
 _STRANDS = {"+": "+", "-": "-", ".": ".", "?": ".", "1": "+", "-1": "-", "0": "."}
 
 
@@ -108,6 +110,8 @@ def _gff3_line(text: str, where: str) -> _Line:
         raise ValueError(f"{where}: {cells[3]!r}, {cells[4]!r}: expected start and end as whole numbers") from None
     if not 0 <= start < end:
         raise ValueError(f"{where}: start {cells[3]}, end {cells[4]}: expected 1 <= start <= end")
+    if _GTF.match(cells[8]):
+        raise ValueError(f"{where}: attributes {cells[8][:40]!r}, expected key=value; this is GTF, convert it to GFF3")
     pairs = (pair.partition("=") for pair in cells[8].strip().split(";") if pair.strip() not in ("", "."))
     said = {key.strip(): unquote(value.strip()) for key, _, value in pairs}
     name = next((said[key] for key in ("Name", "gene", "locus_tag", "ID") if said.get(key)), "")

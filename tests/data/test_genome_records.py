@@ -154,6 +154,10 @@ def test_gff3_is_1_based_with_its_end_and_circles_run_across_the_origin(tmp_path
             "##gff-version 3\nc\ts\tregion\t1\t9\t.\t+\t.\tIs_circular=true\nc\ts\tgene\t10\t12\t.\t+\t.\t.\n",
             r"line 3: c:9-12 does not fit a circle of 9 bases",
         ),
+        (
+            'chr1\ts\tCDS\t1\t9\t.\t+\t0\tgene_id "a";\n',
+            r"line 1: attributes 'gene_id \"a\";', expected .* this is GTF",
+        ),
         ("##gff-version 3\n# nothing\n", r"a\.gff: no features in it"),
         ("gene\tchr1\n", r"line 1: 'gene\\tchr1', expected GFF3, GenBank, or the columns chrom start0 end type"),
         ("chrom\tstart0\tend\ttype\tstrand\tname\nchr1\t4\t4\tCDS\t1\ta\n", r"line 2: start '4', end '4'"),

@@ -167,6 +167,11 @@ def test_classes_of_whole_sequences(tmp_path):
     table.write_text(table.read_text() + "p60,no\n")
     again = APP.data(of_files(genome=fasta, labels=table))
     assert any("61 windows, 60 used; 1 left out: the same sequence again" in note for note in again.notes)
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b"\n", b"\r\n"))
+    assert len(APP.data(of_files(genome=fasta, labels=table)).train) == len(again.train)
+    table.write_text("name\tclass\np0\tyes\n")
+    with pytest.raises(ValueError, match=r"line 1: columns name\tclass; expected name and class, separated by a comma"):
+        APP.data(of_files(genome=fasta, labels=table))
     table.write_text("name,class\np0,yes\np0,no\n")
     with pytest.raises(ValueError, match=r"classes.csv, line 3: p0 has a class already"):
         APP.data(of_files(genome=fasta, labels=table))
@@ -199,13 +204,38 @@ def test_annotation_becomes_gene_structure(tmp_path, genome):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "the head classes learns from data.intervals"),
+        ({}, "the head classes learns from data.intervals .* not given; give it$"),
         ({"genome": None}, "data.genome names none"),
     ],
 )
 def test_files_that_are_missing_are_named(genome, changes, said):
     with pytest.raises(ValueError, match=said):
         APP.data(of_files(**{"genome": genome, **changes}))
+
+
+def test_what_to_do_is_said(genome, bed):
+    with pytest.raises(ValueError, match=r"data.tracks, which is not given; .* \(--model.heads classes\)"):
+        APP.data(of_files(("classes", "profile"), genome=genome, intervals=bed))
+    with pytest.raises(ValueError, match=r"windows of 50 bases \(data.length\) .* expected a multiple, such as 64"):
+        APP.data(
+            of_files(("profile",), genome=genome, length=50, tracks=(bigwig(bed.with_suffix(".bw"), {"s0": 400}),))
+        )
+
+
+def test_windows_that_are_all_left_out_are_told(genome):
+    with pytest.raises(ValueError, match=r"6 windows, 0 used; 6 left out: more than 50% unknown; .* 16,384 bases"):
+        APP.data(of_files(("language",), genome=genome))
+
+
+def test_names_that_are_no_classes_are_told(genome, bed, caplog):
+    settings = APP.learn(s := of_files(genome=genome, intervals=bed), APP.data(s))
+    bed.write_text("s0\t0\t64\ton\ns1\t0\t64\tOn\n")
+    assert [int(APP.read(settings, [genome, bed])[i].label) for i in range(2)] == [1, -1]
+    assert "1 names are no classes of the model (off, on) and have no label, first: On in" in caplog.text
+    caplog.clear()
+    bed.write_text("s0\t0\t64\tgene1\ns1\t0\t64\tgene2\n")
+    APP.read(settings, [genome, bed])
+    assert not caplog.text
 
 
 def test_files_to_predict_on(genome, bed):
