@@ -48,14 +48,19 @@ def check_apart(files: Mapping[str, Sequence[Path]], parts: Mapping[str, Sequenc
 
 
 def without_near_copies(
-    train: Sequence[ProteinRecord], held: Sequence[ProteinRecord], identity: float, search: str
+    train: Sequence[ProteinRecord],
+    held: Sequence[ProteinRecord],
+    identity: float,
+    search: str,
+    names: tuple[str, str] = ("train", "validation or test"),
 ) -> tuple[list[ProteinRecord], str]:
     """The training proteins unlike every held one, and a line that says what was left out and how it was found.
 
     Args:
         held: of validation and test.
         identity: least share of identical residues, over half of the shorter sequence, of a near copy.
-        search: `words` or `mmseqs`.
+        search: `words`, `mmseqs` or `all`.
+        names: of the two, for that line.
     """
     own, others = ([record.sequence for record in records] for records in (train, held))
     found_by = search if search == "mmseqs" else f"{search} {FINDS}"
@@ -63,15 +68,15 @@ def without_near_copies(
     file = cache_folder() / f"near-copies-{key}.json"
     places = _stored(file)
     if places is None:
-        names = {id(record): place for place, record in enumerate(train)}
-        places = [names[id(found.test)] for found in near_copies(held, train, identity, search=search)]
+        place_of = {id(record): place for place, record in enumerate(train)}
+        places = [place_of[id(found.test)] for found in near_copies(held, train, identity, search=search)]
         with suppress(OSError):  # a cache that cannot be written costs time alone
             file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, json.dumps(places).encode())
     left_out = set(places)
     kept = [record for place, record in enumerate(train) if place not in left_out]
     return kept, (
-        f"train: {len(left_out):,} chains left out, {identity:.0%} or more identical to one of validation or test "
+        f"{names[0]}: {len(left_out):,} chains left out, {identity:.0%} or more identical to one of {names[1]} "
         f"(found by {search})"
     )
 

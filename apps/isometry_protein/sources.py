@@ -35,6 +35,9 @@ class SourceSettings(Settings):
     """simulated: residues of the longest protein."""
     with_cb6133: bool = True
     """netsurfp2: train on the eight states of CB6133, too."""
+    with_valid_like_test: bool = True
+    """netsurfp2: validate on chains that are like one of test, too, as did the shipped checkpoint's run; false: leave
+    out of validation what `most_identical` leaves out of training."""
     train: tuple[Path, ...] = ()
     """files: FASTA with states (.ss), PDB or mmCIF."""
     valid: tuple[Path, ...] = ()
@@ -114,8 +117,13 @@ def _netsurfp2(settings: SourceSettings, _mapping: str, _seed: int) -> tuple[Spl
         eight = read_states(files[-1])
         valid += eight[::SHARE_OF_CB6133]
         train += [record for i, record in enumerate(eight) if i % SHARE_OF_CB6133]
-    train, note = without_near_copies(train, [*valid, *test], settings.most_identical, settings.search)
-    return Split(train, valid, test), files, [note]
+    how = (settings.most_identical, settings.search)
+    train, note = without_near_copies(train, [*valid, *test], *how)
+    notes = [note]
+    if not settings.with_valid_like_test:  # training stays as it is: unlike these chains, too
+        valid, note = without_near_copies(valid, test, *how, names=("valid", "test"))
+        notes.append(note)
+    return Split(train, valid, test), files, notes
 
 
 def _files(settings: SourceSettings, mapping: str, seed: int) -> tuple[Split, list[Path], list[str]]:

@@ -142,7 +142,7 @@ def read(settings: ProteinSettings, files: Sequence[Path]) -> ProteinDataset:
 OPTIM = OptimSettings(rate=2e-3, clip=1.0)
 
 SERIOUS = ProteinSettings(
-    data=SourceSettings(source="netsurfp2"),
+    data=SourceSettings(source="netsurfp2", with_valid_like_test=False),
     model=ModelSettings(heads=("ss", "disorder"), width=256, n_layers=2, stem=128, dropout=0.3),
     optim=OPTIM,
     fit=FitSettings(epochs=6, tokens=8192, average=0.995),

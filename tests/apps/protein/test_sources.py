@@ -168,6 +168,36 @@ def test_near_copies_are_left_out_of_training_and_remembered(tmp_path, monkeypat
         monkeypatch.setattr("isometry_protein.leaks.near_copies", None)  # the second time it is remembered
 
 
+def test_validation_chains_like_a_test_chain_are_left_out_and_training_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISOMETRY_CACHE", str(tmp_path / "cache"))
+    train, valid, test = (simulated(n, seed, 100, 120) for n, seed in ((9, 1), (5, 2), (4, 3)))
+    near = dataclasses.replace(valid[2], sequence=test[1].sequence[:70] + "GGSGG", ss3=None)
+    of_valid = dataclasses.replace(train[4], sequence="M" + near.sequence, ss3=None)
+    parts = {"train": [*train[:4], of_valid], "valid": [*valid[:2], near], "cb513": test}
+    files = {name: written(tmp_path, f"{name}.ss", records) for name, records in parts.items()}
+    monkeypatch.setattr("isometry_data.catalogue.locate", lambda name, part=None: files[part])
+    shipped, preset = (
+        APP.data(APP.presets["netsurfp2"].changed(data={"with_cb6133": False, "with_valid_like_test": kept}))
+        for kept in (True, False)
+    )
+    names = [
+        [r.name for r in part.records] for data in (shipped, preset) for part in (data.train, data.valid, data.test)
+    ]
+    assert names[1] == ["simulated_2_0", "simulated_2_1", "simulated_2_2"]
+    assert names[4] == names[1][:2]
+    assert names[3] == names[0] == [r.name for r in train[:4]], "also without the chain like the one that was left out"
+    assert names[5] == names[2]
+    assert "valid: 1 chains left out, 25% or more identical to one of test (found by words)" in preset.notes
+    assert not any(note.startswith("valid: 1 chains left") for note in shipped.notes)
+
+
+def test_a_checkpoint_from_before_keeps_its_validation_set():
+    before = APP.presets["netsurfp2"].model_dump()
+    del before["data"]["with_valid_like_test"]
+    assert ProteinSettings.model_validate(before).data.with_valid_like_test
+    assert not APP.presets["netsurfp2"].data.with_valid_like_test
+
+
 @pytest.mark.parametrize("table", ["name,x\nforeign,1\n", "name,x\nsimulated_1_0,\n", "name,class\nforeign,a\n"])
 def test_labels_of_no_training_protein_are_refused(state_file, tmp_path, table):
     labels = tmp_path / "labels.csv"
