@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from isometry_genome import gene_calls
 from isometry_genome.asked import context_of
-from isometry_genome.dataset import Place, WindowDataset
+from isometry_genome.dataset import Place, Strands, WindowDataset
 from isometry_genome.formats import (
     FEATURES,
     SIGNALS,
@@ -162,11 +162,18 @@ def _row(
     row: dict[str, Any] = {"record": number + 1, "chrom": place.chrom, "start": place.start, "end": end}
     row |= {"strand": "-" if place.is_minus else "+", "class": names.classes[int(found.classes.argmax())]}
     row |= {f"p_{name}": float(p) for name, p in zip(names.classes, found.classes, strict=True)}
+    strands = windows.facts.strands if place.is_minus else Strands()
     if found.profile is not None:
-        row |= {f"mean_{name}": float(v) for name, v in zip(names.tracks, found.profile.mean(0), strict=True)}
+        row |= _means("mean", names.tracks, found.profile, strands.tracks)
     if found.segments is not None:
-        row |= {f"share_{name}": float(v) for name, v in zip(names.segments, found.segments.mean(0), strict=True)}
+        row |= _means("share", names.segments, found.segments, strands.segments)
     return row
+
+
+def _means(what: str, names: Sequence[str], said: np.ndarray, swap: Sequence[int]) -> dict[str, float]:
+    """Of [n, outputs] in a window; `swap`: outputs are told as along the sequence, whatever the window's strand."""
+    means = said.mean(0)[list(swap)] if swap else said.mean(0)
+    return {f"{what}_{name}": float(value) for name, value in zip(names, means, strict=True)}
 
 
 def _genes(found: Iterator[gene_calls.Called], out: Path | None, lengths: Mapping[str, int]) -> Rows:

@@ -214,15 +214,20 @@ def _is_guessed(pair: tuple[Allele, Allele], asked: Asked) -> bool:
     """Alleles of one length are guessed where they stand, by a head that reads both ways."""
     settings = asked.model.settings
     is_one_length = len(pair[0].letters) == len(pair[1].letters)
-    return "language" in settings.heads and not settings.is_causal and is_one_length
+    return "language" in settings.heads and not settings.is_causal and is_one_length and _are_certain(pair)
+
+
+def _are_certain(pair: tuple[Allele, Allele]) -> bool:
+    """A letter for several bases would be likelier than any of them."""
+    return all(bool((BASE_OF[codes_of(ascii_of(own.letters))] >= 0).all()) for own in pair)
 
 
 def _of_language(
     pair: tuple[Allele, Allele], said: dict[Allele, Said], hidden: dict[Allele, Said], asked: Asked
 ) -> Effects:
     """Log-likelihoods in nats: of the hidden alleles; of a causal model, of the whole windows. None of indels, where
-    hidden alleles would not have the same places."""
-    if asked.model.settings.is_causal:
+    hidden alleles would not have the same places, and of letters for several bases."""
+    if asked.model.settings.is_causal and _are_certain(pair):
         logs = [likelihood(said[own]["language"], codes_with(own, asked)) for own in pair]
     elif _is_guessed(pair, asked):
         guessed = hidden[_hidden(pair[0])]["language"][pair[0].left : pair[0].behind]

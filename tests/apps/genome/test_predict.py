@@ -190,6 +190,16 @@ def test_windows_that_nobody_asked_for_end_with_their_sequence(genome, tmp_path)
     assert max(interval.end for interval in read_bed(tmp_path / "verdicts.bed")) == max(lengths.values())
 
 
+def test_outputs_of_a_window_on_the_minus_strand_are_told_along_the_sequence(genome, tmp_path):
+    intervals = bed(tmp_path, "s0\t64\t128\ta\t0\t+\ns0\t64\t128\ta\t0\t-\n")
+    settings = asked(("classes", "profile", "segments"))
+    settings = settings.changed(model={"strands": "average", "swap_tracks": (1, 0), "swap_segments": (0, 2, 1)})
+    plus, minus = said(settings, [genome, intervals])
+    told = [name for name in plus if name.startswith(("mean_", "share_"))]
+    assert len(told) == 5
+    assert [plus[name] for name in told] == pytest.approx([minus[name] for name in told], rel=SINGLE)
+
+
 # What is refused
 
 

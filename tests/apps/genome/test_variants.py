@@ -214,6 +214,10 @@ def test_hidden_allele_is_guessed_from_what_stands_before_it(genome):
         abs=EXACT,
     )
     assert set(one(Variant("chr1", 70, TEXT[70], "ACG"), Guessing(), genome).values()) == {None}
+    for letter in "NR":
+        for is_causal in (False, True):
+            found = one(Variant("chr1", 70, TEXT[70], letter), Guessing(is_causal=is_causal), genome, is_both=False)
+            assert set(found.values()) == {None}
 
 
 def test_a_causal_model_compares_whole_windows(genome):
