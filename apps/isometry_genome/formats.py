@@ -124,7 +124,9 @@ def write_signals(
         for track, name in enumerate(names):
             file = out if len(names) == 1 else out.with_name(f"{out.stem}.{_plain(name)}{out.suffix}")
             _write_one(file, _binned(kept, values[:, track], size), lengths)
-            rows.append({"track": name, "file": str(file), "bins": n_cells, "mean": float(values[:, track].mean())})
+            known = values[:, track][~np.isnan(values[:, track])]
+            mean = float(known.mean()) if len(known) else None
+            rows.append({"track": name, "file": str(file), "bins": len(known), "mean": mean})
         return rows
 
 

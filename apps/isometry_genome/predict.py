@@ -190,10 +190,11 @@ def _genes(found: Iterator[gene_calls.Called], out: Path | None, lengths: Mappin
 def _bins(parts: Iterator[Stretch], names: Sequence[str], size: int) -> Iterator[dict[str, Any]]:
     for part in parts:
         assert part.profile is not None
-        for number, values in enumerate(part.profile.tolist()):
+        for number, values in enumerate(part.profile):
             start = part.start + number * size
             at = {"record": part.record, "chrom": part.chrom, "start": start, "end": min(start + size, part.end)}
-            yield at | dict(zip(names, values, strict=True))
+            told = (None if np.isnan(value) else float(value) for value in values)
+            yield at | dict(zip(names, told, strict=True))
 
 
 def _runs(parts: Iterator[Stretch], names: Names) -> Iterator[dict[str, Any]]:

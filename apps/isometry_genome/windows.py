@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from isometry_genome.dataset import Place, Sequences
-from isometry_genome.letters import reverse_complement
+from isometry_genome.letters import N, reverse_complement
 from isometry_genome.model import GenomeModel, ModelSettings, turned_outputs
 from isometry_genome.readout import as_numbers, calibrated, fetched, n_at_once, shown
 
@@ -53,7 +53,7 @@ class Stretch(NamedTuple):
     start: int
     end: int
     profile: np.ndarray | None
-    """[ceil((end - start) / resolution), n_tracks] in the tracks' own unit"""
+    """[ceil((end - start) / resolution), n_tracks] in the tracks' own unit; NaN of bins without any known base"""
     segments: np.ndarray | None
     """[end - start, n_segments] probabilities"""
 
@@ -125,12 +125,19 @@ def _read(
     model: GenomeModel, sequences: Sequences, jobs: Iterator[_Job], plan: Plan
 ) -> Iterator[tuple[_Job, dict[str, np.ndarray]]]:
     while batch := list(islice(jobs, n_at_once(plan.length))):
-        codes = [_codes(sequences, job, plan.length) for job in batch]
-        said = spoken(model, torch.stack(codes))
+        codes = torch.stack([_codes(sequences, job, plan.length) for job in batch])
+        said = spoken(model, codes)
+        if "profile" in said:
+            said["profile"] = said["profile"].masked_fill(_is_unknown(codes, said["profile"]), torch.nan)
         other = turned_outputs(said, model.settings) if any(job.place.is_minus for job in batch) else said
         for row, job in enumerate(batch):
             own = other if job.place.is_minus else said
             yield job, {name: as_numbers(own[name][row]) for name in cells_of(model.settings)}
+
+
+def _is_unknown(codes: Tensor, profile: Tensor) -> Tensor:
+    """[n, bins, 1] of N alone: a network that was never shown such bins says anything of them."""
+    return (codes == N).unflatten(1, (profile.shape[1], -1)).all(2, keepdim=True).to(profile.device)
 
 
 def _codes(sequences: Sequences, job: _Job, length: int) -> Tensor:

@@ -115,6 +115,17 @@ def test_tracks_hold_what_the_table_says(genome, tmp_path, ending):
             np.testing.assert_allclose(found, row[name], rtol=SINGLE)
 
 
+@pytest.mark.parametrize("strand", "+-")
+def test_bins_of_unknown_bases_alone_have_no_value(tmp_path, strand):
+    fasta, intervals = tmp_path / "gap.fa", bed(tmp_path, f"s0\t0\t320\ta\t0\t{strand}\n")
+    fasta.write_text(f">s0\n{letters(100, 0)}{'N' * 100}{letters(125, 1)}\n")
+    rows = said(asked(("profile",)), [fasta, intervals])
+    assert [row["start"] for row in rows if row["one"] is None] == [112, 128, 144, 160, 176]
+    said(asked(("profile",)), [fasta], tmp_path / "gap.bedgraph")
+    found = Track(tmp_path / "gap.one.bedgraph").values("s0", 0, 325)
+    assert np.flatnonzero(np.isnan(found)).tolist() == list(range(112, 192))
+
+
 def test_a_single_track_has_the_name_that_was_asked_for(tmp_path):
     parts = [Stretch(1, "c", 0, 10, np.array([[1.0], [2.0], [4.0]]), None)]
     write_signals(tmp_path / "a.bedgraph", parts, ("signal",), 4, {"c": 10})
