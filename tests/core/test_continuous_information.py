@@ -9,10 +9,12 @@ from isometry.information.bits import NATS
 from isometry.information.continuous import mutual_information
 from isometry.information.critic import Critic, Views, bound, contributions
 from isometry.information.gaussian_copula import canonical_correlation, normal_scores
+from isometry.information.missed import FoldCritic, possibly_missed
 from scipy.stats import norm
 
 CHANCE = 4  # standard errors
 CLOSE = 0.2  # bits, of 400 samples and more in few dimensions
+LITTLE = 0.3  # bits, that critics of 200 samples may miss
 LEARNED = 0.08  # nats, of 10,000 samples: the benchmark's target
 
 
@@ -77,7 +79,7 @@ def test_contributions_are_the_bound_taken_apart():
 
 
 def test_increasing_maps_and_swapping_sides_change_nothing(monkeypatch):
-    monkeypatch.setattr(critic, "MOST_STEPS", 100)
+    monkeypatch.setattr(critic, "MOST_STEPS", 30)
     x, y = paired(120, 0.7)
     found = mutual_information(x, y)
     mapped = np.stack([np.exp(x[:, 0]), 5 * x[:, 1] ** 3 - 2], axis=1)
@@ -86,23 +88,70 @@ def test_increasing_maps_and_swapping_sides_change_nothing(monkeypatch):
     assert found.low <= found.value <= found.high
 
 
-def test_independent_vectors_carry_nothing_within_the_interval():
+def test_independent_vectors_carry_nothing_within_the_interval(monkeypatch):
+    monkeypatch.setattr(critic, "MOST_STEPS", 100)
     x, y = np.random.default_rng(0).normal(size=(2, 1000, 3))
     found = mutual_information(x, y)
     assert found.low == 0.0
     assert found.value < 0.02
 
 
-def test_what_correlations_do_not_show_is_found():
+def test_intervals_hold_the_truth_of_gaussians(monkeypatch):
+    """Of six intervals of 95 % one may miss."""
+    monkeypatch.setattr(critic, "MOST_STEPS", 50)
+    hits = 0
+    for seed, correlation in enumerate((0.0, 0.2, 0.4, 0.6, 0.8, 0.9)):
+        found = mutual_information(*paired(300, correlation, seed), seed=seed)
+        hits += found.low <= -np.log1p(-(correlation**2)) / NATS <= found.high
+        assert found.missed < LITTLE
+    assert hits >= 5
+
+
+def fold_critics(tilts: list[float], n_samples: int = 400) -> list[FoldCritic]:
+    """Gaussian critics on a half each, tilted by so much of the first coordinate of x."""
+    x, y = paired(n_samples, 0.6)
+    views, halves = gaussian_views(x, y, np.full(2, 0.6)), np.array_split(np.arange(n_samples), 2)
+    critics = []
+    for tilt in tilts:
+        tilted = Critic(2, 2).double()
+        torch.nn.init.zeros_(tilted.of_x.direct.weight)
+        tilted.of_x.direct.weight.data[-1, 0] = tilt
+        critics.append(FoldCritic(tilted, views, halves[0], halves[1]))
+    return critics
+
+
+def test_critics_that_agree_and_have_learnt_nothing_miss_nothing():
+    assert possibly_missed(fold_critics([0.0, 0.0, 0.0])) < 0.02
+
+
+def test_what_critics_differ_in_is_half_the_variance_of_their_difference():
+    tilts, variance = [0.0, 0.3, -0.3], paired(400, 0.6)[0][200:, 0].var(ddof=1)
+    pairs = [(one - other) ** 2 for one in tilts for other in tilts if one != other]
+    found, alike = possibly_missed(fold_critics(tilts)), [possibly_missed(fold_critics([tilt] * 2)) for tilt in tilts]
+    assert found - np.mean(pairs) / 2 * variance == pytest.approx(0, abs=max(alike) + 1e-6)
+
+
+def test_what_the_ceiling_cuts_off_counts_as_missed():
+    critics = fold_critics([0.0, 0.0])
+    whole, known = possibly_missed(critics), critics[0].views.gaussian().diagonal()[:200]
+    for one in critics:
+        one.critic.ceiling.fill_(1.0)
+    assert possibly_missed(critics) - whole == pytest.approx(float((known - 1).clamp(min=0).mean()), abs=0.02)
+
+
+def test_what_correlations_do_not_show_is_found(monkeypatch):
+    monkeypatch.setattr(critic, "MOST_STEPS", 100)
     task = additive_noise(0.1)
     found = mutual_information(*task.sample(400))
     assert found.method == "nearest neighbours"
     assert found.correlations_alone < task.bits - 2 * CLOSE
     assert found.value == pytest.approx(task.bits, abs=CLOSE)
+    assert found.low < found.value - found.missed  # what is certain is what the critic proves
+    assert found.low < task.bits < found.high
 
 
 def test_ties_repeated_samples_and_repeated_columns_give_a_number(monkeypatch):
-    monkeypatch.setattr(critic, "MOST_STEPS", 100)
+    monkeypatch.setattr(critic, "MOST_STEPS", 30)
     x, y = paired(100, 0.7)
     x, y = np.tile(np.round(x), (2, 1)), np.tile(np.round(y, 1), (2, 1))
     sides = (np.hstack([x, x[:, :1]]), y), (np.repeat([0.0, 1.0], 100), np.tile(y[:, 0], 1))

@@ -9,7 +9,7 @@ chance.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from isometry.information.bits import NATS, Array
 from isometry.information.critic import Views, contributions, fitted
 from isometry.information.gaussian_copula import CanonicalCorrelation, canonical_correlation, normal_scores
+from isometry.information.missed import FoldCritic, possibly_missed
 from isometry.information.nearest import ksg_terms, paired_samples
 
 FEWEST_SAMPLES, SAMPLES_PER_COORDINATE = 50, 5
@@ -33,11 +34,15 @@ BEYOND_CHANCE = 3.0  # standard errors
 
 @dataclass(frozen=True)
 class Estimate:
-    """Mutual information in bits, with the interval of 95 % that the choice of samples leaves."""
+    """Mutual information in bits."""
 
     value: float
     low: float
+    """What the critic proves, less the chance of sampling: above the truth in 1 of 40 sets of samples."""
     high: float
+    """The value, the chance of sampling, and `missed`: no bound, for no samples exclude what no method has found."""
+    missed: float
+    """What the methods asked differ in; of `critic`, see `isometry.information.missed`."""
     correlations_alone: float
     """Of normal scores as if they were Gaussian: what canonical correlation gives, bias removed."""
     method: str
@@ -45,16 +50,17 @@ class Estimate:
 
     def times(self, factor: float) -> Estimate:
         """In another unit."""
-        value, low, high = self.value * factor, self.low * factor, self.high * factor
-        return Estimate(value, low, high, self.correlations_alone * factor, self.method)
+        return Estimate(*(number * factor for number in astuple(self)[:-1]), self.method)
 
 
 def mutual_information(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> Estimate:
     """I(X; Y) in bits of n paired samples, n = 50 and more, better thousands.
 
-    Increasing maps of single coordinates, and swapping x and y, change nothing, to the last digit. The interval covers
-    the chance of sampling, not structure that neither correlations, the critic nor neighbours found: read a value as
-    what is there at least. Seconds to half a minute on one core for 10,000 samples, however many coordinates up to 100.
+    Increasing maps of single coordinates, and swapping x and y, change nothing, to the last digit. Both methods err on
+    the low side, so the interval is not symmetric: down it covers the chance of sampling, up also an estimate of what a
+    critic misses that learnt from so few samples. It does not cover structure that neither correlations, the critic
+    nor neighbours hint at: read `low` as what is there at least, `high` as what these methods leave open. Seconds to
+    half a minute on one core for 10,000 samples, however many coordinates up to 100.
 
     Args:
         x: [n, n_x] or [n].
@@ -76,21 +82,17 @@ def mutual_information(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> Estimate
     # The order of the sides is that of the scores, whichever is called x.
     one, other = sorted((normal_scores(xs), normal_scores(ys)), key=lambda side: (side.shape[1], *side[:, 0]))
     whole = canonical_correlation(one, other)
-    parts = _cross_fitted(one, other, whole, seed)
+    parts, missed = _cross_fitted(one, other, whole, seed)
+    best, method = parts, "critic"
     if n_coordinates <= NEIGHBOUR_COORDINATES:
         neighbours = ksg_terms(one, other, K) * NATS
         gain = neighbours - parts
         if gain.mean() > BEYOND_CHANCE * _standard_error(gain):
-            return _estimate(neighbours, 0.0, whole, "nearest neighbours")
-    return _estimate(parts, whole.chance, whole, "critic")
-
-
-def _estimate(parts: Array, chance: float, whole: CanonicalCorrelation, method: str) -> Estimate:
-    """parts: [n] nats; chance: a standard error in nats that is not in their spread."""
-    error = TWO_SIDED * np.hypot(_standard_error(parts), chance)
-    nats = np.array([parts.mean(), parts.mean() - error, parts.mean() + error, whole.nats])
-    value, low, high, correlations_alone = (np.maximum(nats, 0) / NATS).tolist()
-    return Estimate(value, low, high, correlations_alone, method)
+            best, method, missed = neighbours, "nearest neighbours", gain.mean()
+    low = parts.mean() - TWO_SIDED * np.hypot(_standard_error(parts), whole.chance)
+    high = best.mean() + TWO_SIDED * np.hypot(_standard_error(best), whole.chance) + missed
+    numbers = np.array([best.mean(), low, high, missed, whole.nats])
+    return Estimate(*(np.maximum(numbers, 0) / NATS).tolist(), method)
 
 
 def _check_varies(values: Array, what: str) -> None:
@@ -103,15 +105,16 @@ def _standard_error(parts: Array) -> float:
     return float(parts.std() / np.sqrt(len(parts)))
 
 
-def _cross_fitted(x: Array, y: Array, whole: CanonicalCorrelation, seed: int) -> Array:
-    """[n] parts of I(X; Y) in nats, each from a critic that has not seen its sample."""
-    parts, gaussian = np.empty(len(x)), np.empty(len(x))
+def _cross_fitted(x: Array, y: Array, whole: CanonicalCorrelation, seed: int) -> tuple[Array, float]:
+    """[n] parts of I(X; Y) in nats, each from a critic that has not seen its sample, and what they may all miss."""
+    parts, gaussian, critics = np.empty(len(x)), np.empty(len(x)), []
     for fold, (train, check, test) in enumerate(_folds(len(x), seed)):
         views = _views(x, y, train)
         critic = fitted(views, torch.from_numpy(train), torch.from_numpy(check), seed + fold)
         parts[test], gaussian[test] = contributions(critic, views.rows(torch.from_numpy(test)))
+        critics.append(FoldCritic(critic, views, train, test))
     # The critic's Gaussian start is of a fold's samples; `whole` knows what all tell, free of the price of estimating.
-    return parts + whole.nats - gaussian.mean()
+    return parts + whole.nats - gaussian.mean(), possibly_missed(critics)
 
 
 def _folds(n_samples: int, seed: int) -> Iterator[tuple[Array, Array, Array]]:

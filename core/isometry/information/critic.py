@@ -85,9 +85,13 @@ class Critic(nn.Module):
 
     def forward(self, views: Views) -> Tensor:
         """[n, n] nats; the diagonal holds the pairs, all else strangers."""
+        return self.uncut(views).clamp(max=self.ceiling)
+
+    def uncut(self, views: Views) -> Tensor:
+        """The same without the ceiling."""
         x, y = self.of_x(views.x), self.of_y(views.y)
         learned = x[:, :-1] @ y[:, :-1].T + x[:, -1:] + y[:, -1]
-        return (views.gaussian() + learned).clamp(max=self.ceiling)
+        return views.gaussian() + learned
 
 
 def bound(critic: Tensor) -> Tensor:
