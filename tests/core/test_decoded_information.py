@@ -10,7 +10,7 @@ from isometry.information.channels import bimodal, correlated, gaussian, heavy_t
 from isometry.information.conditional import conditional_information
 from isometry.information.decoded import decode
 from isometry.information.decoder_folds import nested_folds
-from isometry.information.decoder_members import MEMBERS
+from isometry.information.decoder_members import MEMBERS, OF_MANY, kinds_for
 from isometry.information.gaussian_decoder import GaussianDecoder
 from isometry.information.resampled import CONFIDENCE, resampled
 from isometry.information.sampled_channel import SampledChannel
@@ -210,6 +210,21 @@ def test_standard_forms_are_of_order_one():
         assert np.abs(form).max() < 25
     assert forms.missing.shape == (500, 1)
     np.testing.assert_allclose(np.cov(forms.whitened[:, :4].T), np.eye(4), atol=1)
+
+
+def test_principal_directions_keep_their_proportion_and_many_columns_are_asked_for_them():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(400, 2)) @ [np.ones(30), 0.5 * np.linspace(-1, 1, 30)] + 0.1 * rng.normal(size=(400, 30))
+    forms = standardised(y)
+    of_plain = forms.principal[:, : forms.principal.shape[1] // 2]
+    spectrum = np.linalg.svd(forms.plain - forms.plain.mean(axis=0), compute_uv=False)
+    np.testing.assert_allclose(of_plain.std(axis=0), 3 * (spectrum / spectrum[0])[: of_plain.shape[1]], rtol=1e-9)
+    leading = forms.leading(2)
+    assert leading.plain.shape == leading.scores.shape == (400, 2)
+    assert kinds_for(forms) == MEMBERS + OF_MANY
+    assert kinds_for(standardised(y[:, :20])) == MEMBERS
+    x = (y[:, 0] > 0).astype(int)
+    assert set(OF_MANY) < set(decode(x, y, n_steps=20, n_folds=3).alone)
 
 
 @pytest.mark.parametrize(

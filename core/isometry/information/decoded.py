@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from isometry.information.bits import Array
 from isometry.information.decoder_folds import Folds, nested_folds
-from isometry.information.decoder_members import MEMBERS, Answers, answers, mixed
+from isometry.information.decoder_members import Answers, answers, kinds_for, mixed
 from isometry.information.resampled import Estimate, resampled
 from isometry.information.sampled_channel import SampledChannel
 from isometry.information.standard_outputs import standardised
@@ -99,7 +99,7 @@ def decode(
     outputs: ArrayLike,
     *,
     groups: ArrayLike | None = None,
-    kinds: Sequence[str] = MEMBERS,
+    kinds: Sequence[str] | None = None,
     n_folds: int = N_FOLDS,
     n_steps: int | None = None,
     seed: int = 0,
@@ -110,7 +110,7 @@ def decode(
         inputs: [n_samples] integers 0 … n_inputs - 1.
         outputs: [n_samples, n_columns] numbers, NaN where missing; a pattern of missing values is an output, too.
         groups: [n_samples] anything: samples of one group are never on both sides.
-        kinds: of decoders, some of MEMBERS.
+        kinds: of decoders, some of `decoder_members`; those that fit the number of columns where not given.
         n_folds: outer ones.
         n_steps: of the networks' training; by the number of samples where not given.
         seed: of folds, weights and batches: the same seed, the same answer.
@@ -125,6 +125,7 @@ def decode(
     folds = nested_folds(x, grouped, n_folds, 5, rng)
     forms = standardised(y)
     steps = n_steps or min(max(len(x) // SAMPLES_PER_STEP, N_STEPS[0]), N_STEPS[1])
+    kinds = kinds or kinds_for(forms)
     members = [answers(kind, x, forms, folds, steps, seed) for kind in kinds]
     alone = {}
     for kind, member in zip(kinds, members, strict=True):
