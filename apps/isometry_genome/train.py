@@ -181,13 +181,11 @@ PRESETS = {
         fit=FitSettings(epochs=5, batch_size=8, average=0.98),
     ),
     "promoters": GenomeSettings(
-        data=SourceSettings(source="promoters", masked=0.15, shift=3),
-        model=REAL.changed(
-            heads=("classes",), trunk="conv", bin=2, stem=64, width=96, n_layers=4, pool="attention", dropout=0.3
-        ),
+        data=SourceSettings(source="promoters", shift=2),
+        model=ModelSettings(heads=("classes",), trunk="none", bin=1, width=64, pool="positions", dropout=0.6),
         loss=LossSettings(class_balance=0.0),
-        optim=OPTIM,
-        fit=FitSettings(epochs=16, batch_size=64, average=0.99, evaluate_every=4),
+        optim=OPTIM.changed(decay=0.1),
+        fit=FitSettings(epochs=16, batch_size=64, average=0.99, evaluate_every=16),
     ),
     "language": GenomeSettings(
         data=SourceSettings(source="timing", length=8_192, with_annotation=False),
