@@ -4,6 +4,7 @@ bigWig of tracks."""
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -98,9 +99,11 @@ def write_features(out: Path, found: Iterable[Called], lengths: Mapping[str, int
 
 
 def check_signals(out: Path) -> None:
-    """Raises ValueError where what would be predicted could not be written."""
+    """Raises ValueError or OSError where what would be predicted could not be written."""
     if out.suffix in BIG and importlib.util.find_spec("pyBigWig") is None:
         raise ValueError(f"{out}: bigWig needs pyBigWig; pip install 'isometry[genome]', or choose .bedgraph")
+    if not os.access(out.parent, os.W_OK):
+        raise PermissionError(f"{out}: not written (Permission denied); choose a folder you may write to")
 
 
 class _Kept(NamedTuple):

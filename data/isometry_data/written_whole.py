@@ -30,11 +30,18 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[TextIO]:
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A path to write to; at the end of the block it is renamed to `path`, where the block fails it is removed."""
+    """A path to write to; at the end of the block it is renamed to `path`, where the block fails it is removed.
+
+    An OSError about that path speaks of `path`.
+    """
     path = Path(path)
     beside = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     try:
         yield beside
         os.replace(beside, path)
+    except OSError as error:
+        if error.filename is None or Path(error.filename) != beside:
+            raise
+        raise type(error)(f"{path}: not written ({error.strerror}); choose a folder you may write to") from None
     finally:
         beside.unlink(missing_ok=True)

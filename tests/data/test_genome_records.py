@@ -39,6 +39,17 @@ def refuses(read, path, message):
     assert path.name in str(caught.value)
 
 
+# Files that cannot be written
+
+
+@pytest.mark.parametrize("name", ["nowhere/out.bed", "folder"])
+def test_what_cannot_be_written_is_told_by_its_own_name(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match=rf"{name}: not written \(.*\); choose a folder you may write to"):
+        write_bed(tmp_path / name, [Interval("chr1", 0, 4)])
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
 # BED
 
 

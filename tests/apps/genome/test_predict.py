@@ -126,6 +126,12 @@ def test_bins_of_unknown_bases_alone_have_no_value(tmp_path, strand):
     assert np.flatnonzero(np.isnan(found)).tolist() == list(range(112, 192))
 
 
+def test_a_folder_nobody_may_write_to_is_told_first(genome, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(PermissionError, match=r"out.bedgraph: not written .*; choose a folder you may write to"):
+        said(asked(("profile",)), [genome], tmp_path / "out.bedgraph")
+
+
 def test_a_single_track_has_the_name_that_was_asked_for(tmp_path):
     parts = [Stretch(1, "c", 0, 10, np.array([[1.0], [2.0], [4.0]]), None)]
     write_signals(tmp_path / "a.bedgraph", parts, ("signal",), 4, {"c": 10})
