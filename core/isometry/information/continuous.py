@@ -42,7 +42,7 @@ class Estimate:
     high: float
     """The value, the chance of sampling, and `missed`: no bound, for no samples exclude what no method has found."""
     missed: float
-    """What the methods asked differ in; of `critic`, see `isometry.information.missed`."""
+    """What critics of several folds hint at (`isometry.information.missed`), and neighbours tell more than a critic."""
     correlations_alone: float
     """Of normal scores as if they were Gaussian: what canonical correlation gives, bias removed."""
     method: str
@@ -88,7 +88,7 @@ def mutual_information(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> Estimate
         neighbours = ksg_terms(one, other, K) * NATS
         gain = neighbours - parts
         if gain.mean() > BEYOND_CHANCE * _standard_error(gain):
-            best, method, missed = neighbours, "nearest neighbours", gain.mean()
+            best, method, missed = neighbours, "nearest neighbours", missed + gain.mean()
     low = parts.mean() - TWO_SIDED * np.hypot(_standard_error(parts), whole.chance)
     high = best.mean() + TWO_SIDED * np.hypot(_standard_error(best), whole.chance) + missed
     numbers = np.array([best.mean(), low, high, missed, whole.nats])

@@ -1,10 +1,10 @@
 """How much a bound by critics may lack: an estimate from what they differ in, not a bound.
 
 Three things are added up. Their optimism: what the bound is higher on samples that a critic has learnt from, twice what
-learning from so few costs, where the critic could be the truth (as in Takeuchi's criterion). Their disagreement: half
-the variance of the difference of two folds' critics on pairs that one of them has not seen, the divergence of one from
-the other to second order. And what the ceiling of the critics cuts off known pairs. What all critics miss alike, none
-of it shows.
+learning from so few costs, where the critic could be the truth (as in Takeuchi's criterion). Their disagreement: the
+divergence of two folds' critics, half the variance of their difference, by as much as their mean is better than they
+are (so that a single strange pair does not make it). And what the ceiling of the critics cuts off known pairs, up to
+the most that so many samples can show. What all critics miss alike, none of it shows.
 
 Source of optimism: Efron 1983, "Estimating the error rate of a prediction rule".
 """
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from isometry.information.bits import Array
-from isometry.information.critic import BLOCK, Critic, Views, contributions
+from isometry.information.critic import BLOCK, Critic, Views, bound, contributions
 
 
 @dataclass(frozen=True)
@@ -51,20 +51,23 @@ def possibly_missed(critics: Sequence[FoldCritic]) -> float:
 
 
 def _disagreement(critics: Sequence[FoldCritic]) -> float:
-    found = []
+    gains = []
     for own in critics:
         rows = own.test[:BLOCK]
-        learned = [_learned(one, rows) for one in critics]
-        found += [(learned[j] - _learned(own, rows)).var() / 2 for j, one in enumerate(critics) if one is not own]
-    return float(np.mean(found))
+        # Gaussian starts differ, too; what all samples say of them is known.
+        tables = torch.stack([_learned(one, rows) for one in critics]) + own.seen(rows).gaussian()
+        gains.append(bound(tables.mean(0)) - torch.stack([bound(table) for table in tables]).mean())
+    n = len(critics)
+    return max(float(np.mean(gains)), 0.0) * 2 * n / (n - 1)  # the mean of n gains (n - 1) / 2n of the divergence
 
 
 def _learned(one: FoldCritic, rows: Array) -> Tensor:
-    """[n_rows] of pairs, what the critic adds to the Gaussian log-ratio."""
+    """[n_rows, n_rows] what the critic adds to the Gaussian log-ratio."""
     views = one.seen(rows)
-    return (one.critic(views) - views.gaussian()).diagonal()
+    return one.critic(views) - views.gaussian()
 
 
 def _cut(one: FoldCritic, rows: Array) -> float:
     views = one.seen(rows)
-    return float((one.critic.uncut(views) - one.critic(views)).diagonal().mean())
+    uncut = one.critic.uncut(views).clamp(max=float(np.log(len(one.train))))
+    return float((uncut - one.critic(views)).diagonal().clamp(min=0).mean())
