@@ -1,10 +1,10 @@
 """Mutual information of the 40 "Beyond Normal" tasks of known truth: ours, nearest neighbours, correlations. Nats.
 
-    python benchmarks/beyond_normal.py --seeds 1
+    python benchmarks/beyond_normal.py --seeds 1 [--only WORD]
 
 Each row is a task, a mean over the seeds: the truth, ours with the interval of 95 %, Kraskov's estimator with 10
 neighbours on coordinates of variance 1, and canonical correlation of the values as they are. The last rows: the mean
-absolute error over tasks and seeds, and how often the interval held the truth.
+absolute error over tasks and seeds, and how often the interval held the truth, and where it did not, on which side.
 """
 
 from __future__ import annotations
@@ -50,11 +50,12 @@ def main() -> None:
     parser.add_argument(
         "--no-ksg", action="store_true", help="leave out the neighbours: minutes in 25 dimensions and more"
     )
+    parser.add_argument("--only", default="", help="tasks whose name has this word")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(ROW.format("task", "truth", "ours", "interval", "KSG", "CCA", "CPU s"))
     truths, found = [], []
-    for task in tasks():
+    for task in (task for task in tasks() if options.only in task.name):
         seeds = range(options.first_seed, options.first_seed + options.seeds)
         rows = np.array([estimates(task, seed, options.samples, not options.no_ksg) for seed in seeds])
         truths.append(task.nats)
@@ -72,8 +73,10 @@ def summarise(truths: Array, found: Array) -> None:
     numbers = [f"{number:.3f}" for number in errors]
     seconds = f"{found[..., 5].mean():.1f}"
     print(ROW.format("mean absolute error", "", numbers[0], "", *numbers[1:], seconds))
-    held = ((found[..., 1] <= truths) & (truths <= found[..., 2])).mean()
-    print(f"interval of 95 % holds the truth: {held:.0%}; slowest task {found[..., 5].max():.1f} CPU s")
+    above, below = (found[..., 1] > truths).mean(), (found[..., 2] < truths).mean()
+    width, slowest = (found[..., 2] - found[..., 1]).mean(), found[..., 5].max()
+    print(f"interval of 95 % holds the truth: {1 - above - below:.0%}; above it: {above:.0%}, below: {below:.0%}")
+    print(f"mean width of the interval: {width:.3f}; slowest task: {slowest:.1f} CPU s")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from isometry import story
+from isometry.information.decoded import decode
+from isometry_data.signaling import read_signaling_set
 from isometry_signaling.dataset import CellTable
 from isometry_signaling.pathways import PATHWAYS, equally_often
 from isometry_signaling.train import APP, PRESETS, low_values
@@ -16,6 +18,10 @@ from isometry_signaling.truth import truth_of
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "cells.csv"
 SAME = 1e-6
+needs_data = pytest.mark.skipif(
+    not (Path(os.environ.get("ISOMETRY_DATA", "")) / "signaling" / "nfkb_tnf_jetka2019.csv.gz").is_file(),
+    reason="ISOMETRY_DATA names no folder with signaling sets",
+)
 
 
 def cells_with(ligand: np.ndarray, stratum: np.ndarray) -> CellTable:
@@ -41,10 +47,9 @@ def test_compression_is_linear_below_a_low_value_and_logarithmic_above() -> None
     assert twice - large == pytest.approx(np.log(2), rel=1e-5)
 
 
+@needs_data
 @pytest.mark.parametrize("name", PATHWAYS)
 def test_cells_of_a_real_pathway_are_split_by_dose(name: str) -> None:
-    if not (Path(os.environ.get("ISOMETRY_DATA", "")) / "signaling" / "nfkb_tnf_jetka2019.csv.gz").is_file():
-        pytest.skip("ISOMETRY_DATA names no folder with signaling sets")
     settings = PRESETS["pathway"].changed(data={"source": name})
     data = APP.data(settings)
     settings = APP.learn(settings, data)
@@ -65,3 +70,14 @@ def test_a_shipped_checkpoint_says_how_likely_each_dose_is(name: str, column: st
     labels = loaded.settings.model.labels
     assert all(sum(row[f"p_{label}"] for label in labels) == pytest.approx(1, abs=1e-5) for row in rows)
     assert float(rows[0][column]) < float(rows[1 if name == "nfkb" else -1][column])
+
+
+@needs_data
+@pytest.mark.slow
+def test_long_time_courses_tell_more_in_the_proportion_of_their_directions() -> None:
+    """A network of whitened directions reaches 0.92 bits, one made for these cells 0.978; of dealt inputs, none."""
+    cells = read_signaling_set("nfkb-macrophage")
+    ligand, course = cells.inputs.codes, cells.responses
+    assert decode(ligand, course).capacity().value > 0.978
+    dealt = np.random.default_rng(0).permutation(ligand)
+    assert decode(dealt, course).capacity(0).value == pytest.approx(0, abs=0.01)
