@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from genome_cnn import two_layer_cnn
+from genome_cnn import Labelled, two_layer_cnn
 from genome_variants import VARIANTS, variant_page
 from isometry.app import Data, load_app
 from isometry.durable import write_whole
@@ -99,25 +99,38 @@ def replichore_page(rows: list[Row]) -> str:
 # Promoters
 
 
-def promoters(name: str, fold: int, seed: int, runs: Path) -> list[Row]:
-    """A row for each predictor."""
-    changes = {"data": {"promoters": name, "fold": fold}}
-    model, data, _, seconds = _trained("promoters", f"{name}-{fold}-{seed}", seed, runs, changes)
-    parts = [_read(part) for part in (data.train, data.valid, data.test)]
-    (codes, labels), valid, (asked, truth) = parts
-    with torch.no_grad():
-        logits = model(probabilities(asked, model))["classes"].double().numpy()
-    rows = [{"what": "this app", **_of_values(logits[:, 1] - logits[:, 0], truth), "cpu_s": seconds}]
-    others: dict[str, Callable[[], np.ndarray]] = {
-        "two-layer CNN": lambda: two_layer_cnn((codes, labels), valid, asked, seed)
-    }
-    if seed == 0:  # nothing in them is drawn
-        others["words of 1 to 4 bases"] = lambda: logistic_regression(word_counts(codes), labels, word_counts(asked))
-        others["letters by position"] = lambda: logistic_regression(_letters(codes), labels, _letters(asked))
-    for what, predict in others.items():
-        before = time.process_time()
-        rows.append({"what": what, **_of_values(predict(), truth), "cpu_s": time.process_time() - before})
-    return rows
+def promoters(key: Row, runs: Path) -> list[Row]:
+    """The predictor `what` on the test part of a fold; its networks that are trained already are not trained again."""
+    name, fold, seed, what = key["set"], key["fold"], key["seed"], key["what"]
+    if what in (OURS, TOGETHER):
+        seeds = [seed] if what == OURS else [int(s) for s in seed.split()]
+        return [_ours(name, fold, seeds, runs)]
+    data = load_app("genome").data(_promoter_settings(name, fold, 0))
+    train_, valid, (asked, truth) = (_read(part) for part in (data.train, data.valid, data.test))
+    before = time.process_time()
+    values = OTHERS[what](train_, valid, asked, seed)
+    return [{**_of_values(values, truth), "cpu_s": time.process_time() - before}]
+
+
+def _ours(name: str, fold: int, seeds: list[int], runs: Path) -> Row:
+    """Of several networks the mean of their log-odds."""
+    values, seconds = [], 0.0
+    for seed in seeds:
+        settings = _promoter_settings(name, fold, seed)
+        model, data, _, spent = _trained_as(settings, f"{name}-{fold}-{seed}", runs)
+        asked, truth = _read(data.test)
+        with torch.no_grad():
+            logits = model(probabilities(asked, model))["classes"].double().numpy()
+        values.append(logits[:, 1] - logits[:, 0])
+        seconds += spent
+    if len(seeds) > 1:  # they were trained before
+        trained = {"set": name, "fold": fold, "what": OURS}
+        seconds += sum(r["cpu_s"] for r in kept()["promoters"] if trained.items() <= r.items() and r["seed"] in seeds)
+    return {**_of_values(np.mean(values, 0), truth), "cpu_s": seconds}
+
+
+def _promoter_settings(name: str, fold: int, seed: int) -> Any:
+    return load_app("genome").presets["promoters"].changed(seed=seed, data={"promoters": name, "fold": fold})
 
 
 def _read(windows: Any) -> tuple[Tensor, np.ndarray]:
@@ -130,10 +143,32 @@ def _letters(codes: Tensor) -> np.ndarray:
     return np.stack([(base_numbers(own)[:, None] == np.arange(4)).ravel() for own in codes]).astype(np.float64)
 
 
+def _cnn(train_: Labelled, valid: Labelled, asked: Tensor, seed: int) -> np.ndarray:
+    return two_layer_cnn(train_, valid, asked, seed)
+
+
+def _words(train_: Labelled, _valid: Labelled, asked: Tensor, _seed: int) -> np.ndarray:
+    return logistic_regression(word_counts(train_[0]), train_[1], word_counts(asked))
+
+
+def _by_letters(train_: Labelled, _valid: Labelled, asked: Tensor, _seed: int) -> np.ndarray:
+    return logistic_regression(_letters(train_[0]), train_[1], _letters(asked))
+
+
+OURS, TOGETHER = "this app", "this app, networks of all seeds together"
+CNN = "two-layer CNN"
+OTHERS: dict[str, Callable[[Labelled, Labelled, Tensor, int], np.ndarray]] = {
+    CNN: _cnn,
+    "words of 1 to 4 bases": _words,
+    "letters by position": _by_letters,
+}
+
+
 def promoters_page(rows: list[Row]) -> str:
     lines = ["| set | predictor | folds × seeds | AUROC | MCC | sensitivity | specificity | CPU s |", "|---" * 8 + "|"]
     for name, of_set in _groups(rows, "set"):
-        for what, own in _groups(of_set, "what"):
+        order = [OURS, TOGETHER, *OTHERS]
+        for what, own in sorted(_groups(of_set, "what"), key=lambda group: order.index(group[0])):
             scores = " | ".join(_spread(own, key) for key in ("auroc", "mcc", "sensitivity", "specificity"))
             n = f"{len({r['fold'] for r in own})} × {len({r['seed'] for r in own})}"
             lines.append(f"| {name} | {what} | {n} | {scores} | {_mean(own, 'cpu_s'):.1f} |")
@@ -171,10 +206,12 @@ def timing_page(rows: list[Row]) -> str:
 def _trained(
     preset: str, name: str, seed: int, runs: Path, changes: Row
 ) -> tuple[GenomeModel, Data, dict[str, float], float]:
+    return _trained_as(load_app("genome").presets[preset].changed(seed=seed, **changes), name, runs)
+
+
+def _trained_as(settings: Any, name: str, runs: Path) -> tuple[GenomeModel, Data, dict[str, float], float]:
     """The best weights of a run, its data, the scores of its test set, and the CPU seconds of all that."""
-    before = time.process_time()
-    app = load_app("genome")
-    settings = app.presets[preset].changed(seed=seed, **changes)
+    before, app = time.process_time(), load_app("genome")
     done = train(app, settings, runs / name, is_quiet=True)
     seconds = time.process_time() - before
     model = load(app, done.folder).model
@@ -210,15 +247,22 @@ def _by_context(contexts: Iterable[int], n_folds: int) -> Callable[[argparse.Nam
 
 
 def _by_set(asked: argparse.Namespace) -> list[Row]:
+    """Networks by seed, what draws nothing once, and last all networks of a fold together."""
     folds = range(5) if asked.folds is None else asked.folds
-    return [{"set": name, "fold": f, "seed": s} for name in asked.sets for s in asked.seeds for f in folds]
+    keys: list[Row] = []
+    for name in asked.sets:
+        whats = [OURS, *OTHERS]
+        drawn = [(s, what) for s in asked.seeds for what in whats if s == asked.seeds[0] or what in (OURS, CNN)]
+        keys += [{"set": name, "fold": f, "seed": s, "what": what} for s, what in drawn for f in folds]
+        if len(asked.seeds) > 1:
+            seeds = " ".join(map(str, asked.seeds))
+            keys += [{"set": name, "fold": f, "seed": seeds, "what": TOGETHER} for f in folds]
+    return keys
 
 
 TABLES = {
     "replichore": Table(_by_context(CONTEXTS, 3), lambda key, runs: replichore(**key, runs=runs), replichore_page),
-    "promoters": Table(
-        _by_set, lambda key, runs: promoters(key["set"], key["fold"], key["seed"], runs), promoters_page
-    ),
+    "promoters": Table(_by_set, promoters, promoters_page),
     "timing": Table(_by_context(TIMING_CONTEXTS, 4), lambda key, runs: timing(**key, runs=runs), timing_page),
     "variants": Table(
         lambda asked: [
