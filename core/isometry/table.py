@@ -98,7 +98,7 @@ def print_rows(rows: list[dict[str, Any]], n_shown: int = 40) -> None:
     console.print(table)
     left = {"rows": len(rows) - n_shown, "columns": len(columns) - n_columns}
     if more := " and ".join(f"{n} more {name}" for name, n in left.items() if n > 0):
-        print(f"… and {more}; --out FILE writes all of them")
+        print(f"… and {more}; a file written by --out has all of them")
 
 
 def _that_fit(widths: list[int], room: int) -> int:

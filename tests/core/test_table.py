@@ -98,4 +98,4 @@ def test_a_terminal_gets_the_columns_that_fit(capsys, monkeypatch):
     print_rows(WIDE, n_shown=2)
     *lines, last = capsys.readouterr().out.splitlines()
     assert len(lines) == 3, "nothing is folded"
-    assert last == "… and 1 more rows and 24 more columns; --out FILE writes all of them"
+    assert last == "… and 1 more rows and 24 more columns; a file written by --out has all of them"
