@@ -3,6 +3,7 @@
     python docs/genomes.py replichore --write               # E. coli: leading or lagging strand, by context
     python docs/genomes.py promoters --seeds 0 1 2 --write  # five folds of E. coli sigma-70 and mouse TATA
     python docs/genomes.py timing --write                   # yeast, four folds of chromosomes, by context: hours
+    python docs/genomes.py genes --write                    # E. coli: genes with exact ends, beside Prodigal
     python docs/genomes.py variants --write                 # BRCA1, CAGI5, enhancers and genes; --nets: networks, too
 
 Needs ISOMETRY_DATA. Each result is kept in docs/genomes.json as soon as it is there; a command goes on where it
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from genome_cnn import Labelled, two_layer_cnn
+from genome_genes import gene_page, genes
 from genome_variants import VARIANTS, variant_page
 from isometry.app import Data, load_app
 from isometry.durable import write_whole
@@ -177,6 +179,14 @@ def promoters_page(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+# Genes of E. coli
+
+
+def gene_rows(fold: int, seed: int, runs: Path) -> list[Row]:
+    model, data, _, _ = _trained("genes", f"genes-{fold}-{seed}", seed, runs, {"data": {"fold": fold}})
+    return genes(model, data, with_others=seed == 0)  # nothing in the others is drawn
+
+
 # Timing of yeast
 
 
@@ -263,6 +273,11 @@ def _by_set(asked: argparse.Namespace) -> list[Row]:
 TABLES = {
     "replichore": Table(_by_context(CONTEXTS, 3), lambda key, runs: replichore(**key, runs=runs), replichore_page),
     "promoters": Table(_by_set, promoters, promoters_page),
+    "genes": Table(
+        lambda asked: [{"fold": f, "seed": s} for s in asked.seeds for f in (asked.folds or range(3))],
+        lambda key, runs: gene_rows(**key, runs=runs),
+        gene_page,
+    ),
     "timing": Table(_by_context(TIMING_CONTEXTS, 4), lambda key, runs: timing(**key, runs=runs), timing_page),
     "variants": Table(
         lambda asked: [

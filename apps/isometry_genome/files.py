@@ -69,7 +69,7 @@ def of_files(settings: SourceSettings, wanted: Wanted, _seed: int) -> Found:
         if n_elsewhere:
             notes.append(f"{settings.annotation}: {n_elsewhere:,} features left out: not on a sequence of the genome")
     strands = wanted.strands._replace(segments=genes.SWAPS.get(segments, ()))
-    facts = Facts(classes, signal.names if signal else (), segments, None, strands)
+    facts = Facts(classes, signal.names if signal else (), segments, strands=strands)
     own = reading(settings, wanted, length, flips=bool(settings.flips))
     parts["train"] = thinned(parts["train"], settings.n_train)
     if not parts["train"]:

@@ -105,9 +105,11 @@ def true_genes(features: Iterable[Feature], chrom: str, letters: np.ndarray) -> 
 # Reading frames
 
 
-def reading_frames(letters: np.ndarray, shortest: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def reading_frames(
+    letters: np.ndarray, shortest: int = 0, codons: Sequence[bytes] = STARTS
+) -> tuple[np.ndarray, np.ndarray]:
     """Every start codon of one strand [n] and the end [n] of the first stop codon in its frame; others are left out."""
-    is_start, is_stop = (_codons(letters, codons) for codons in (STARTS, STOPS))
+    is_start, is_stop = (_marks(letters, own) for own in (codons, STOPS))
     found = []
     for frame in range(3):
         starts, stops = (np.flatnonzero(marks[frame::3]) * 3 + frame for marks in (is_start, is_stop))
@@ -119,7 +121,7 @@ def reading_frames(letters: np.ndarray, shortest: int = 0) -> tuple[np.ndarray, 
     return starts[is_long], ends[is_long]
 
 
-def _codons(letters: np.ndarray, codons: tuple[bytes, ...]) -> np.ndarray:
+def _marks(letters: np.ndarray, codons: Sequence[bytes]) -> np.ndarray:
     """[length] whether one of the codons begins here."""
     found = np.zeros(len(letters), dtype=bool)
     for codon in codons:

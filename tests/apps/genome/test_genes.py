@@ -1,9 +1,12 @@
 """Genes as classes of bases, and back from probabilities to genes with exact ends, on either strand."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
+from isometry import story
+from isometry.app import load_app
 from isometry_data.annotations import Feature, read_features
 from isometry_data.bases import ascii_of, reverse_complement
 from isometry_data.intervals import Interval, read_bed
@@ -35,7 +38,8 @@ from isometry_genome.windows import Stretch
 
 STARTS, STOPS = {"ATG", "GTG", "TTG"}, {"TAA", "TAG", "TGA"}
 CODONS = [a + b + c for a in "ACGT" for b in "ACGT" for c in "ACGT" if a + b + c not in STOPS]
-EASY = Rule(least=1.0)
+OPERON_FILE = Path(__file__).parents[3] / "examples" / "operon.fa"
+EASY = Rule(start=4.0, base=0.0, least=1.0)
 
 
 def gene(n_codons, seed, start="ATG", stop="TAA"):
@@ -176,7 +180,7 @@ def test_calls_of_the_other_strand_are_the_same_genes():
     rng = np.random.default_rng(0)
     n, text = 4000, "".join(rng.choice(list("ACGT"), 4000))
     p = rng.dirichlet(np.ones(9), n)
-    rule = Rule(least=-300.0)
+    rule = Rule(start=4.0, base=0.0, least=-300.0)
     here = called(evidence_of(p), ascii_of(text), rule)
     there = called(evidence_of(p[::-1][:, ON_OTHER_STRAND]), reverse_complement(ascii_of(text)), rule)
     assert len(here) > 10
@@ -220,6 +224,20 @@ def test_genes_as_bed_and_gff3(tmp_path):
     back = read_features(tmp_path / "genes.gff3")
     assert true_genes(back, "c", LETTERS) == (GENES, 0)
     assert {(feature.kind, feature.n_parts) for feature in back} == {("CDS", 1)}
+
+
+def test_a_shipped_checkpoint_calls_genes_on_both_strands(tmp_path):
+    """Of an operon that no genome has."""
+    loaded = story.load(load_app("genome"), "genes", device="cpu")
+    letters = ascii_of(OPERON_FILE.read_text(encoding="utf-8").partition("\n")[2].replace("\n", ""))
+    turned_file = tmp_path / "turned.fa"
+    turned_file.write_text(f">turned\n{reverse_complement(letters).tobytes().decode()}\n", encoding="utf-8")
+    rows, others = (story.predict(loaded, [file], None) for file in (OPERON_FILE, turned_file))
+    found, other = ({Gene(r["start"], r["end"], r["strand"] == "-") for r in own} for own in (rows, others))
+    assert found == {Gene(215, 839, False), Gene(835, 1384, False), Gene(1534, 2260, True)}
+    assert other == mirrored(found, len(letters))
+    assert all(row["probability"] > 0.9 for row in rows)
+    assert loaded.settings.data.segment_names == CLASSES
 
 
 # What they are compared with
