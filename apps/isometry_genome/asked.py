@@ -46,6 +46,9 @@ class SourceSettings(Settings):
     """timing: tracks of annotation beside, which are no targets but help to learn."""
     genome: Path | None = None
     """files: FASTA (plain, gz, bgz), 2bit or GenBank."""
+    circular: tuple[str, ...] = ()
+    """files: sequences that are circles, beside those of which GenBank, GFF3 (Is_circular=true) or the header of FASTA
+    ([topology=circular], circular=true) says so."""
     intervals: Path | None = None
     """files: BED of windows, whose names are their classes. None: windows side by side along the whole sequences."""
     labels: Path | None = None

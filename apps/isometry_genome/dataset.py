@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from isometry.curriculum import length_at
-from isometry_data.bases import reverse_complement as letters_of_other_strand
+from isometry_data.genomes import around
 from torch import Tensor
 
 from isometry_genome.grammar import TRACKS, drawn, length_for
@@ -53,19 +53,11 @@ class Sequences(Protocol):
     @property
     def lengths(self) -> dict[str, int]: ...
 
-    def fetch(self, name: str, start: int, end: int, *, is_minus: bool = False, pads: bool = False) -> np.ndarray: ...
-
-
-class Circles:
-    """Sequences that are circles: beyond one end they go on at the other."""
-
-    def __init__(self, sequences: Sequences):
-        self.sequences, self.names, self.lengths = sequences, sequences.names, sequences.lengths
+    def is_circle(self, name: str) -> bool: ...
 
     def fetch(self, name: str, start: int, end: int, *, is_minus: bool = False, pads: bool = False) -> np.ndarray:
-        pieces = [self.sequences.fetch(name, a, b) for a, b in around(start, end, self.lengths[name])]
-        found = np.concatenate(pieces)
-        return letters_of_other_strand(found) if is_minus else found
+        """Beyond one end a circle goes on at the other."""
+        ...
 
 
 class Signal(Protocol):
@@ -117,8 +109,6 @@ class Reading:
     """Evaluation: only so many bases at the window's centre have labels, so that each base counts once."""
     shortest: int = 1
     """Bases of a window at the curriculum's lowest levels."""
-    is_circular: bool = False
-    """Whether sequences are circles: a window that reaches beyond one end goes on at the other."""
 
 
 class WindowDataset:
@@ -187,7 +177,7 @@ class WindowDataset:
     def _window(self, place: Place, middle: int, length: int, rng: np.random.Generator) -> Window:
         reading, start = self.reading, middle - length // 2
         end = start + length
-        codes = codes_of(self._letters(place.chrom, start, end)).to(torch.uint8)
+        codes = codes_of(self.sequences.fetch(place.chrom, start, end, pads=True)).to(torch.uint8)
         window = Window(
             codes=codes,
             label=torch.tensor(place.label),
@@ -202,20 +192,21 @@ class WindowDataset:
             label=window.label
         )  # the label is that of the stranded window
 
-    def _letters(self, chrom: str, start: int, end: int) -> np.ndarray:
-        sequences = Circles(self.sequences) if self.reading.is_circular else self.sequences
-        return sequences.fetch(chrom, start, end, pads=True)
-
     def _profile(self, chrom: str, start: int, end: int) -> Tensor:
         if self.signal is None:
             return torch.zeros(0, 0)
-        return torch.from_numpy(self.signal.binned(chrom, start, end, self.reading.resolution))
+        n, size = self.sequences.lengths[chrom], self.reading.resolution
+        if 0 <= start < end <= n or not self.sequences.is_circle(chrom):
+            return torch.from_numpy(self.signal.binned(chrom, start, end, size))
+        turns = range(start // n, (end - 1) // n + 1)
+        found = torch.from_numpy(np.stack([self.signal.binned(chrom, start - k * n, end - k * n, size) for k in turns]))
+        return found.nanmean(0)  # a bin across the origin is known of either side
 
     def _segments(self, chrom: str, start: int, end: int) -> Tensor:
         if self.segments is None:
             return torch.zeros(0, dtype=torch.long)
         own = self.segments[chrom]
-        if self.reading.is_circular:
+        if self.sequences.is_circle(chrom):
             found = np.concatenate([own[a:b] for a, b in around(start, end, len(own))])
         else:
             found = np.full(end - start, NO_LABEL, dtype=np.int8)
@@ -306,17 +297,6 @@ def flipped(window: Window, strands: Strands) -> Window:
         segments=segments,
         hidden=window.hidden.flip(0),
     )
-
-
-def around(start: int, end: int, n: int) -> list[tuple[int, int]]:
-    """[start, end) of a circle of n as stretches within [0, n)."""
-    pieces, at = [], start
-    while at < end:
-        here = at % n
-        last = min(here + end - at, n)
-        pieces.append((here, last))
-        at += last - here
-    return pieces
 
 
 def _core_only(window: Window, core: int) -> Window:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from isometry_data.annotations import Feature, read_features
+from isometry_data.annotations import Feature, circles_of, read_features
+from isometry_data.chromosome_names import unknown_name
 from isometry_data.genomes import Genome, open_genome
 from isometry_data.homology import sequences_of, shared_share, shared_windows
 from isometry_data.intervals import Interval, check_intervals, read_bed
@@ -46,7 +47,10 @@ def of_files(settings: SourceSettings, wanted: Wanted, _seed: int) -> Found:
     if settings.genome is None:
         raise ValueError("data.source is files, but data.genome names none; give --data.genome FILE (FASTA, 2bit …)")
     _check_heads(settings, wanted)
-    genome = open_genome(settings.genome)
+    genome = genome_of(settings.genome, settings, [settings.annotation] if settings.annotation else [])
+    for name in settings.circular:
+        if name not in genome.names:
+            raise ValueError(f"data.circular: {unknown_name(name, genome.lengths, str(genome.file))}")
     classes, candidates = _candidates(settings, genome)
     if "classes" in wanted.heads and len(classes) < 2:
         raise ValueError(
@@ -81,6 +85,11 @@ def of_files(settings: SourceSettings, wanted: Wanted, _seed: int) -> Found:
     split = Split(made("train"), *(made(part) if parts[part] else None for part in ("valid", "test")))
     read = (settings.genome, settings.intervals, settings.labels, settings.annotation, *settings.tracks)
     return Found(split, tuple(file for file in read if file), tuple(notes))
+
+
+def genome_of(file: Path, settings: SourceSettings, annotation: Iterable[Path] = ()) -> Genome:
+    """A genome, and which of its sequences are circles: as the run, the annotation, or the file itself has it."""
+    return open_genome(file, {*settings.circular, *(name for own in annotation for name in circles_of(own))})
 
 
 def _check_heads(settings: SourceSettings, wanted: Wanted) -> None:
@@ -250,7 +259,8 @@ def signal_of(files: Sequence[Path], genome: Genome, names: Sequence[str] = ()) 
 def features_of(file: Path, kinds: Collection[str], genome: Genome) -> tuple[list[Feature], int]:
     """Features of the kinds on the genome, and how many lie on other sequences. Raises ValueError where all of them
     do, or one ends past its sequence."""
-    found = [feature for feature in read_features(file) if feature.kind in kinds]
+    circles = {name: length for name, length in genome.lengths.items() if genome.is_circle(name)}
+    found = [feature for feature in read_features(file, circles) if feature.kind in kinds]
     if not found:
         raise ValueError(f"{file}: no feature of the kinds {', '.join(kinds)} (data.kinds)")
     there = [feature for feature in found if feature.interval.chrom in genome.lengths]
@@ -282,7 +292,7 @@ def read(settings: SourceSettings, wanted: Wanted, files: Sequence[Path]) -> Win
         raise ValueError(
             f"{given}: {len(of_kind[SEQUENCES])} files of sequences; give one FASTA, 2bit or GenBank, and a BED"
         )
-    genome = open_genome(of_kind[SEQUENCES][0])
+    genome = genome_of(of_kind[SEQUENCES][0], settings, of_kind[FEATURES])
     length = context_of(settings)
     places: list[Place] = []
     for file in of_kind[INTERVALS]:

@@ -18,7 +18,7 @@ from isometry_genome.baselines import (
     skew,
     word_counts,
 )
-from isometry_genome.dataset import Circles, Place, Window, WindowDataset, collate
+from isometry_genome.dataset import Place, Window, WindowDataset, collate
 from isometry_genome.gene_calls import agreement, called_along, longest_frames
 from isometry_genome.genes import genes_of
 from isometry_genome.grammar import RULES, accuracy_of
@@ -191,7 +191,7 @@ def around_circle(model: Any, windows: WindowDataset, chrom: str) -> Iterator[St
     """What is said of a whole sequence, which is a circle."""
     plan = plan_of(windows.reading.length, model.settings)
     place = Place(chrom, 0, windows.sequences.lengths[chrom])
-    return stretches(model, Circles(windows.sequences), [place], plan)
+    return stretches(model, windows.sequences, [place], plan)
 
 
 # Language

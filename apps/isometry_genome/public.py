@@ -76,7 +76,7 @@ def strand(settings: SourceSettings, wanted: Wanted, _seed: int) -> Found:
             valid += places(name, _inside(n, 25), both=True)
     test = places(held, range(0, genome.lengths[held], 10_000), both=True)
     flips = settings.flips if settings.flips is not None else True
-    own = reading(settings, wanted, length, flips=flips, shift=STEP // 2, is_circular=True)
+    own = reading(settings, wanted, length, flips=flips, shift=STEP // 2)
     sets = (WindowDataset(genome, part, own, facts) for part in (thinned(train, settings.n_train), valid, test))
     return Found(Split(*sets), (genome.file,), (f"{held} tests",))
 
@@ -141,7 +141,7 @@ def gene_structure(settings: SourceSettings, wanted: Wanted, _seed: int) -> Foun
             valid += places(name, _inside(n, 12))
     test = places(held, range(length // 2, genome.lengths[held], length))
     flips = settings.flips if settings.flips is not None else True
-    own = reading(settings, wanted, length, flips=flips, shift=length // 2, is_circular=True)
+    own = reading(settings, wanted, length, flips=flips, shift=length // 2)
     sets = (
         WindowDataset(genome, part, own, facts, None, classes)
         for part in (thinned(train, settings.n_train), valid, test)

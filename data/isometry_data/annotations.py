@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from isometry_data.genbank import read_marked
+from isometry_data.genbank import read_circles, read_marked
 from isometry_data.intervals import Interval
 from isometry_data.text_files import lines_of, name_of
 
@@ -34,24 +35,26 @@ class Feature:
     n_parts: int = 1
 
 
-def read_features(path: str | os.PathLike[str]) -> list[Feature]:
+def read_features(path: str | os.PathLike[str], circles: Mapping[str, int] = MappingProxyType({})) -> list[Feature]:
     """The features of a GFF3, a GenBank file, or a table with the columns `COLUMNS`; all may be gzipped.
 
     Lines of a GFF3 with one ID are parts of one feature; on a circular sequence (`Is_circular=true`) an end past the
     length is a feature across the origin and becomes two parts. Names are the file's Name, gene, locus_tag or ID.
 
+    Args:
+        circles: lengths of sequences that are circles, beside those of which the file says so.
     Raises:
         FileNotFoundError: no such file.
         ValueError: one line with file and line.
     """
     lines, source = lines_of(path), name_of(path)
-    found = _read(path, lines, source)
+    found = _read(path, lines, source, circles)
     if not found:
         raise ValueError(f"{source}: no features in it")
     return found
 
 
-def _read(path: str | os.PathLike[str], lines: list[str], source: str) -> list[Feature]:
+def _read(path: str | os.PathLike[str], lines: list[str], source: str, circles: Mapping[str, int]) -> list[Feature]:
     first = next((line for line in lines if line.strip()), "")
     if first.startswith("LOCUS"):
         return [feature for marked in read_marked(path) for feature in _parts(*_of_genbank(marked))]
@@ -60,8 +63,17 @@ def _read(path: str | os.PathLike[str], lines: list[str], source: str) -> list[F
     if first.startswith("##gff-version") and first.split()[-1].partition(".")[0] != "3":
         raise ValueError(f"{source}, line 1: {first!r}, expected GFF3; convert it")
     if first.startswith("##gff-version") or first.count("\t") == 8:
-        return _gff3(lines, source)
+        return _gff3(lines, source, circles)
     raise ValueError(f"{source}, line 1: {first[:40]!r}, expected GFF3, GenBank, or the columns {' '.join(COLUMNS)}")
+
+
+def circles_of(path: str | os.PathLike[str]) -> set[str]:
+    """Names of the sequences that a GFF3 (`Is_circular=true`) or a GenBank file (`circular`) says to be circles."""
+    lines, source = lines_of(path), name_of(path)
+    if any(line.startswith("LOCUS") for line in lines[:1]):
+        return read_circles(path)
+    said = ((number, line) for number, line in enumerate(lines, start=1) if "Is_circular=true" in line)
+    return {_gff3_line(text, f"{source}, line {number}").interval.chrom for number, text in said if text[0] != "#"}
 
 
 class _Line(NamedTuple):
@@ -74,9 +86,9 @@ class _Line(NamedTuple):
     is_circle: bool  # a whole sequence that is a circle
 
 
-def _gff3(lines: list[str], source: str) -> list[Feature]:
+def _gff3(lines: list[str], source: str, circles: Mapping[str, int]) -> list[Feature]:
     groups: dict[str, list[_Line]] = {}
-    lengths: dict[str, int] = {}
+    lengths = dict(circles)
     for number, text in enumerate(lines, start=1):
         if text.startswith("##FASTA") or text.startswith(">"):
             break

@@ -17,6 +17,12 @@ from isometry_data.text_files import name_of, text_of
 _LENGTH = re.compile(r"^LOCUS\s+\S+\s+(\d+) bp", re.ASCII)
 
 
+class Record(NamedTuple):
+    letters: np.ndarray
+    """uint8, upper case"""
+    is_circle: bool
+
+
 class Stretch(NamedTuple):
     """A part of a feature, 0-based half-open."""
 
@@ -35,14 +41,14 @@ class Feature(NamedTuple):
     source: str
 
 
-def read_sequences(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The sequences by accession with version: uint8, upper case.
+def read_sequences(path: str | os.PathLike[str]) -> dict[str, Record]:
+    """The sequences by accession with version.
 
     Raises:
         ValueError: one line with file and line: cut off, no bases, fewer than LOCUS says, a letter that is no base,
             an accession given twice.
     """
-    found: dict[str, np.ndarray] = {}
+    found: dict[str, Record] = {}
     for record, where, n_bases in _records(path, has_features=False):
         letters = ascii_of(str(record.seq)) if record.seq.defined else np.empty(0, dtype=np.uint8)
         if len(letters) != n_bases or not n_bases:
@@ -53,8 +59,13 @@ def read_sequences(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             raise ValueError(f"{where}: base {at} is {letter!r}, expected {EXPECTED}")
         if record.id in found:
             raise ValueError(f"{where}: a second record {record.id!r}; remove one")
-        found[record.id] = letters
+        found[record.id] = Record(letters, _is_circle(record))
     return found
+
+
+def read_circles(path: str | os.PathLike[str]) -> set[str]:
+    """The sequences that are circles."""
+    return {record.id for record, _, _ in _records(path, has_features=False) if _is_circle(record)}
 
 
 def read_marked(path: str | os.PathLike[str]) -> Iterator[Feature]:
@@ -76,6 +87,10 @@ def read_marked(path: str | os.PathLike[str]) -> Iterator[Feature]:
             if parts:
                 said = f"{where}, feature {number}"
                 yield Feature(record.id, feature.type, _name(feature.qualifiers), tuple(parts), said)
+
+
+def _is_circle(record: Any) -> bool:
+    return record.annotations.get("topology") == "circular"
 
 
 def _name(qualifiers: dict[str, list[str]]) -> str:

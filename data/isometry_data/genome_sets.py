@@ -118,8 +118,9 @@ def origins() -> list[Interval]:
 
 
 def ecoli_genomes() -> Genome:
-    """Three complete chromosomes of E. coli: K-12 MG1655, IAI39, UMN026; each is a circle cut open."""
-    return open_genome(locate("ecoli", "genomes"))
+    """Three complete chromosomes of E. coli: K-12 MG1655, IAI39, UMN026; each is a circle."""
+    file = locate("ecoli", "genomes")
+    return open_genome(file, open_genome(file).names)
 
 
 def ecoli_genes(kinds: tuple[str, ...] = ("CDS",)) -> list[Feature]:

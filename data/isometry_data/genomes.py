@@ -2,6 +2,9 @@
 
 FASTA (plain or bgzipped; an index `.fai` beside it is used, none is written), 2bit, GenBank. A file packed with plain
 gzip, or with lines of different lengths, cannot be read in pieces: it is held in memory once, and that is logged.
+
+A sequence is a circle where GenBank's LOCUS says `circular`, where the header of a FASTA record says
+`[topology=circular]` (as NCBI has it) or `circular=true` (as assemblers have it), or where its name is given.
 """
 
 from __future__ import annotations
@@ -9,6 +12,8 @@ from __future__ import annotations
 import gzip
 import logging
 import os
+import re
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 
@@ -17,21 +22,33 @@ import numpy as np
 from isometry_data.bases import EXPECTED, UNKNOWN, is_base, reverse_complement
 from isometry_data.chromosome_names import unknown_name
 from isometry_data.fasta_index import Bytes, Entry, index_of, joined, read_fai, stretch
-from isometry_data.genbank import read_sequences
+from isometry_data.genbank import Record, read_sequences
 from isometry_data.seekable_files import BgzBytes, MemoryBytes, PlainBytes, is_bgzip
 from isometry_data.two_bit import TwoBitBytes
 
 _log = logging.getLogger(__name__)
+_CIRCULAR = re.compile(rb"\[topology=circular\]|\b(?:is_)?circular=(?:true|yes|y)\b", re.IGNORECASE)
+_LONGEST_HEADER = 4096  # bytes that are looked at
 _TWO_BIT = (bytes.fromhex("1a412743"), bytes.fromhex("4327411a"))  # either order of bytes
 
 
 class Genome:
     """The sequences of a file by name. Can be sent to workers, forked or spawned; nothing is shared but the file."""
 
-    def __init__(self, file: Path, entries: list[Entry], content: Bytes):
+    def __init__(
+        self,
+        file: Path,
+        entries: list[Entry],
+        content: Bytes,
+        circles: Collection[str] = (),
+        *,
+        has_headers: bool = False,
+    ):
         self.file = file
         self._entries = {entry.name: entry for entry in entries}
         self._content = content
+        self._circles = dict.fromkeys(circles, True)
+        self._has_headers = has_headers  # before the letters of each sequence
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -43,12 +60,23 @@ class Genome:
         """Bases of each sequence."""
         return {name: entry.length for name, entry in self._entries.items()}
 
+    def is_circle(self, name: str) -> bool:
+        """Whether the sequence goes on at its other end."""
+        if name not in self._circles and not self._has_headers:
+            return False
+        if name not in self._circles:
+            start = self._entries[name].offset
+            before = self._content.read(max(start - _LONGEST_HEADER, 0), start)
+            header = before.tobytes().rpartition(b">")[2]
+            self._circles[name] = _CIRCULAR.search(header) is not None
+        return self._circles[name]
+
     def fetch(self, name: str, start: int, end: int, *, is_minus: bool = False, pads: bool = False) -> np.ndarray:
         """The letters of [start, end), 0-based half-open, as they stand in the file (lower case: soft mask).
 
         Args:
             is_minus: their reverse complement.
-            pads: N for what lies beyond the ends of the sequence, instead of an error.
+            pads: N for what lies beyond the ends of the sequence, instead of an error. A circle has no ends.
         Returns:
             uint8 [end - start], ASCII.
         Raises:
@@ -57,6 +85,9 @@ class Genome:
         if name not in self._entries:
             raise ValueError(unknown_name(name, self._entries, str(self.file)))
         entry = self._entries[name]
+        if start < end and not 0 <= start < end <= entry.length and self.is_circle(name):
+            found = np.concatenate([self._letters(entry, a, b) for a, b in around(start, end, entry.length)])
+            return reverse_complement(found) if is_minus else found
         if start > end or (not pads and (start < 0 or end > entry.length)):
             raise ValueError(f"{self.file}: {name}:{start}-{end} is not within 0-{entry.length}, 0-based half-open")
         first, last = min(max(start, 0), entry.length), max(min(end, entry.length), 0)
@@ -95,9 +126,22 @@ class Genome:
         return letters
 
 
-def open_genome(file: str | os.PathLike[str]) -> Genome:
+def around(start: int, end: int, n: int) -> list[tuple[int, int]]:
+    """[start, end) of a circle of n as stretches within [0, n)."""
+    pieces, at = [], start
+    while at < end:
+        here = at % n
+        last = min(here + end - at, n)
+        pieces.append((here, last))
+        at += last - here
+    return pieces
+
+
+def open_genome(file: str | os.PathLike[str], circles: Collection[str] = ()) -> Genome:
     """A genome out of FASTA (plain, gz, bgz), 2bit or GenBank (plain, gz); the contents decide, not the name.
 
+    Args:
+        circles: names of sequences that are circles, beside those of which the file says so.
     Raises:
         FileNotFoundError: no such file.
         ValueError: one line with the file, and the line or record: no such format, cut off, a letter that is no base
@@ -112,23 +156,26 @@ def open_genome(file: str | os.PathLike[str]) -> Genome:
         head = stream.read(18)
     if head.startswith(_TWO_BIT):
         content = TwoBitBytes(file)
-        return Genome(file, content.entries, content)
+        return Genome(file, content.entries, content, circles)
     if is_bgzip(head):
-        return _fasta(file, BgzBytes(file))
+        return _fasta(file, BgzBytes(file), circles)
     if head.startswith(b"\x1f\x8b"):
-        return _fasta(file, MemoryBytes(_unpacked(file)), is_indexed=False)
-    return _fasta(file, PlainBytes(file))
+        return _fasta(file, MemoryBytes(_unpacked(file)), circles, is_indexed=False)
+    return _fasta(file, PlainBytes(file), circles)
 
 
-def _fasta(file: Path, content: Bytes, is_indexed: bool = True) -> Genome:
+def _fasta(file: Path, content: Bytes, circles: Collection[str], is_indexed: bool = True) -> Genome:
     if content.read(0, 5).tobytes() == b"LOCUS":
-        return _held(file, read_sequences(file))
+        return _held(file, read_sequences(file), circles)
     entries = (read_fai(file, content) if is_indexed else None) or index_of(content, str(file))
     if entries is None:
         _log.info("%s: lines of different lengths; the file is held in memory", file)
-        letters, entries = joined(content.read(0, content.size))
-        content = MemoryBytes(letters)
-    return Genome(file, entries, content)
+        whole = content.read(0, content.size)
+        letters, entries = joined(whole)
+        headers = (line.removeprefix(b">") for line in whole.tobytes().splitlines() if line.startswith(b">"))
+        circles = {*circles, *(line.split()[0].decode() for line in headers if _CIRCULAR.search(line))}
+        return Genome(file, entries, MemoryBytes(letters), circles)
+    return Genome(file, entries, content, circles, has_headers=True)
 
 
 def _unpacked(file: Path) -> np.ndarray:
@@ -141,10 +188,11 @@ def _unpacked(file: Path) -> np.ndarray:
         raise ValueError(f"{file}: cannot be unpacked ({type(error).__name__}: {error}); copy it again") from None
 
 
-def _held(file: Path, sequences: dict[str, np.ndarray]) -> Genome:
+def _held(file: Path, records: dict[str, Record], circles: Collection[str]) -> Genome:
     """A genome whose sequences are in memory."""
     entries, offset = [], 0
-    for name, letters in sequences.items():
+    for name, (letters, _) in records.items():
         entries.append(Entry(name, len(letters), offset, len(letters), len(letters)))
         offset += len(letters)
-    return Genome(file, entries, MemoryBytes(np.concatenate(list(sequences.values()))))
+    circles = {*circles, *(name for name, record in records.items() if record.is_circle)}
+    return Genome(file, entries, MemoryBytes(np.concatenate([record.letters for record in records.values()])), circles)

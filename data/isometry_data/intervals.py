@@ -76,6 +76,8 @@ def check_intervals(
 ) -> None:
     """Refuses intervals that do not lie on a genome (or on sequences of given lengths).
 
+    On a circle of a genome an interval across the origin ends past the length, as in GFF3.
+
     Args:
         is_sorted: they must be sorted by start within each sequence, and a sequence must not come back.
         is_disjoint: no two may share a base, in whatever order they stand, on whatever strand.
@@ -84,6 +86,8 @@ def check_intervals(
     """
     lengths, holder = (genome.lengths, str(genome.file)) if isinstance(genome, Genome) else (genome, "the genome")
     wrong = [(interval, said) for interval in intervals if (said := _misplaced(interval, lengths, holder))]
+    if wrong and isinstance(genome, Genome):
+        wrong = [(interval, said) for interval, said in wrong if not _is_across(interval, genome)]
     if not wrong and is_sorted:
         wrong = _unsorted(intervals)
     if not wrong and is_disjoint:
@@ -160,6 +164,12 @@ def _misplaced(interval: Interval, lengths: Mapping[str, int], holder: str) -> s
     if interval.end > length:
         return f"{interval} ends {interval.end - length} past the end of {interval.chrom} ({length} bases in {holder})"
     return ""
+
+
+def _is_across(interval: Interval, genome: Genome) -> bool:
+    """Whether it runs across the origin of a circle, once at most."""
+    length = genome.lengths.get(interval.chrom, 0)
+    return 0 <= interval.start < length < interval.end <= interval.start + length and genome.is_circle(interval.chrom)
 
 
 def _unsorted(intervals: Sequence[Interval]) -> list[tuple[Interval, str]]:

@@ -60,11 +60,11 @@ def runs_of(letters, wanted):
     return np.flatnonzero(np.diff(inside)).reshape(-1, 2).tolist()
 
 
-def as_genbank(tmp_path, sequences, name="g.gb"):
-    records = [
-        SeqRecord(Seq(letters), id=one, name=one, annotations={"molecule_type": "DNA"})
-        for one, letters in sequences.items()
-    ]
+def as_genbank(tmp_path, sequences, name="g.gb", circles=()):
+    records = [SeqRecord(Seq(letters), id=one, name=one) for one, letters in sequences.items()]
+    for record in records:
+        topology = "circular" if record.id in circles else "linear"
+        record.annotations |= {"molecule_type": "DNA", "topology": topology}
     SeqIO.write(records, tmp_path / name, "genbank")
     return tmp_path / name
 
@@ -306,6 +306,37 @@ def test_files_that_are_cut_off_or_damaged_are_refused(tmp_path):
     short = genbank.replace("        1 acgtacgtac ", "        1 ")
     with pytest.raises(ValueError, match=r"line 1: 390 bases below ORIGIN, expected the 400 that LOCUS says"):
         open_genome(written(tmp_path, short, "short.gb"))
+
+
+@pytest.mark.parametrize("kind", ["plain", "indexed", "gz", "bgz", "uneven", "genbank", "2bit"])
+def test_a_circle_goes_on_at_its_other_end(tmp_path, kind):
+    width = 3 if kind == "uneven" else 10
+    lines = "\n".join([FIRST[:10], *(FIRST[i : i + width] for i in range(10, len(FIRST), width))])
+    text = f">chr1 E. coli [topology=circular]\n{lines}\n>chr2 circular=false\n{SECOND}\n>chr3\nAC\n"
+    path = written(tmp_path, gzip.compress(text.encode()) if kind == "gz" else text)
+    if kind == "indexed":
+        at = [text.index(f"\n{letters}") + 1 for letters in (FIRST[:10], SECOND, "AC\n")]
+        rows = ("chr1\t23", at[0], "10\t11"), ("chr2\t6", at[1], "6\t7"), ("chr3\t2", at[2], "2\t3")
+        path.with_name("g.fa.fai").write_text("".join(f"{a}\t{b}\t{c}\n" for a, b, c in rows))
+    if kind == "bgz":
+        path = bgzipped(tmp_path, text)
+    if kind == "genbank":
+        letters = {"chr1": FIRST, "chr2": SECOND.replace("U", "T").replace("u", "t"), "chr3": "AC"}
+        path = as_genbank(tmp_path, letters, circles=["chr1"])
+    if kind == "2bit":
+        path = as_2bit(tmp_path, {"chr1": "ACGTTNacgtn", "chr2": "TTTTAA", "chr3": "AC"})
+    genome = pickle.loads(pickle.dumps(open_genome(path, ["chr3", *(["chr1"] if kind == "2bit" else [])])))
+    one, two, three = genome.names
+    assert [genome.is_circle(name) for name in genome.names] == [True, False, True]
+    n = genome.lengths[one]
+    whole = text_of(genome.fetch(one, 0, n))
+    assert text_of(genome.fetch(one, -3, n + 4)) == whole[-3:] + whole + whole[:4]
+    assert text_of(genome.fetch(three, -1, 4, pads=True)).upper() == "CACAC"
+    forward = genome.fetch(one, n - 2, n + 2)
+    assert text_of(genome.fetch(one, n - 2, n + 2, is_minus=True)) == text_of(reverse_complement(forward))
+    assert text_of(genome.fetch(two, -2, 1, pads=True)) == "NN" + text_of(genome.fetch(two, 0, 1))
+    with pytest.raises(ValueError, match="is not within"):
+        genome.fetch(two, -2, 1)
 
 
 def test_a_file_that_is_none_is_one_line(tmp_path):

@@ -10,7 +10,7 @@ from Bio import SeqIO
 from Bio.Seq import Seq
 from Bio.SeqFeature import CompoundLocation, SeqFeature, SimpleLocation
 from Bio.SeqRecord import SeqRecord
-from isometry_data.annotations import Feature, read_features
+from isometry_data.annotations import Feature, circles_of, read_features
 from isometry_data.bases import text_of
 from isometry_data.genomes import open_genome
 from isometry_data.intervals import Binned, Interval, check_intervals, read_bed, write_bed, write_bedgraph
@@ -202,6 +202,8 @@ def test_genbank_parts_spell_what_biopython_extracts(tmp_path):
     record.features = [SeqFeature(place, "CDS", qualifiers={"gene": [name]}) for name, place in locations.items()]
     SeqIO.write([record], tmp_path / "p.gb", "genbank")
     found, genome = read_features(tmp_path / "p.gb"), open_genome(tmp_path / "p.gb")
+    assert circles_of(tmp_path / "p.gb") == {"p.1"}
+    assert genome.is_circle("p.1")
     for name, place in locations.items():
         parts = [f for f in found if f.name == name]
         assert [(f.part, f.n_parts) for f in parts] == [(k + 1, len(parts)) for k in range(len(parts))]
@@ -213,6 +215,21 @@ def test_genbank_parts_spell_what_biopython_extracts(tmp_path):
         }
         assert spelt == {str(part.extract(record.seq)) for part in place.parts}
     assert len(found) == sum(len(place.parts) for place in locations.values())
+
+
+def test_an_interval_across_the_origin_of_a_circle_ends_past_its_length(tmp_path):
+    genome = open_genome(written(tmp_path, ">line\nACGTACGT\n>ring circular=true\nACGTACGT\n", "g.fa"))
+    check_intervals([Interval("ring", 6, 10), Interval("ring", 7, 15)], genome)
+    for wrong in (Interval("line", 6, 10), Interval("ring", 6, 15), Interval("ring", 8, 9)):
+        with pytest.raises(ValueError, match="past the end"):
+            check_intervals([wrong], genome)
+    gff = "##gff-version 3\nring\tx\tCDS\t7\t9\t.\t+\t0\tID=a\n"
+    path = written(tmp_path, gff, "g.gff3")
+    assert circles_of(path) == set()
+    parts = [(f.interval.start, f.interval.end, f.n_parts) for f in read_features(path, {"ring": 8})]
+    assert parts == [(0, 1, 2), (6, 8, 2)]
+    path.write_text(gff + "ring\tx\tregion\t1\t8\t.\t+\t.\tID=r;Is_circular=true\n")
+    assert circles_of(path) == {"ring"}
 
 
 def test_a_location_that_biopython_passes_over_is_one_line(tmp_path):

@@ -69,19 +69,19 @@ def _run(options: argparse.Namespace, _rest: list[str]) -> int:
 
 
 def _told(options: argparse.Namespace) -> Map:
-    from isometry_data.genomes import open_genome
     from isometry_data.intervals import Interval, check_intervals
 
     from isometry_genome.asked import context_of
     from isometry_genome.dataset import Place
+    from isometry_genome.files import genome_of
     from isometry_genome.mutagenesis import mutate, region_of, target_of
     from isometry_genome.readout import names_of, trained
     from isometry_genome.variant_effects import Asked
 
     chrom, start, end = parsed(options.region)
-    genome = open_genome(options.genome)
-    check_intervals([Interval(chrom, start, end, source="--region")], genome)
     model, settings = trained(options.model, options.device)
+    genome = genome_of(options.genome, settings.data)
+    check_intervals([Interval(chrom, start, end, source="--region")], genome)
     names, length = names_of(settings), context_of(settings.data)
     asked = Asked(model, genome, length, names, not options.one_strand)
     region = region_of(Place(chrom, start, end), length, options.centre)

@@ -54,17 +54,17 @@ def _run(options: argparse.Namespace, _rest: list[str]) -> int:
 
 
 def _told(options: argparse.Namespace) -> Iterator[Any]:
-    from isometry_data.genomes import open_genome
     from isometry_data.variants import check_references, read_vcf
 
     from isometry_genome.asked import context_of
+    from isometry_genome.files import genome_of
     from isometry_genome.readout import names_of, trained
     from isometry_genome.variant_effects import Asked, effects
 
-    variants, genome = read_vcf(options.vcf), open_genome(options.genome)
+    variants, (model, settings) = read_vcf(options.vcf), trained(options.model, options.device)
+    genome = genome_of(options.genome, settings.data)
     check_references(variants, genome)
     middles = None if options.about is None else _middles(options.about, genome)
-    model, settings = trained(options.model, options.device)
     asked = Asked(model, genome, context_of(settings.data), names_of(settings), not options.one_strand, middles)
     return effects(variants, asked)
 
@@ -77,7 +77,9 @@ def _middles(file: Path, genome: Any) -> dict[str, Any]:
     check_intervals(intervals, genome)
     found: dict[str, list[int]] = {}
     for interval in intervals:
-        found.setdefault(interval.chrom, []).append((interval.start + interval.end) // 2)
+        middle, length = (interval.start + interval.end) // 2, genome.lengths[interval.chrom]
+        turns = (-length, 0, length) if genome.is_circle(interval.chrom) else (0,)
+        found.setdefault(interval.chrom, []).extend(middle + turn for turn in turns)
     return {chrom: np.sort(own) for chrom, own in found.items()}
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from isometry_data.annotations import Feature
+from isometry_data.genomes import around
 from isometry_data.intervals import Interval
 from isometry_genome.dataset import (
     Facts,
@@ -13,7 +14,6 @@ from isometry_genome.dataset import (
     Strands,
     Window,
     WindowDataset,
-    around,
     collate,
     flipped,
 )
@@ -26,15 +26,16 @@ from isometry_genome.signals import Beside, Steps, covered
 RNG = np.random.default_rng(0)
 LETTERS = "".join(RNG.choice(list("ACGT"), 300))
 GENOME = InMemory({"a": LETTERS, "b": LETTERS[:50]})
+CIRCLES = InMemory({"a": LETTERS, "b": LETTERS[:50]}, ["a"])
 STRANDS = Strands(classes=(1, 0), tracks=(1, 0), segments=(0, 2, 1))
 
 
-def dataset(places, length=40, strands=STRANDS, **reading):
+def dataset(places, length=40, strands=STRANDS, sequences=GENOME, **reading):
     signal = Steps(("up", "down"), {"a": np.arange(60.0).reshape(30, 2)}, 10)
     segments = {name: RNG.integers(0, 3, n).astype(np.int8) for name, n in GENOME.lengths.items()}
     facts = Facts(("no", "yes"), ("up", "down"), ("x", "y", "z"), strands=strands)
     own = Reading(length=length, resolution=10, **reading)
-    return WindowDataset(GENOME, places, own, facts, signal, segments)
+    return WindowDataset(sequences, places, own, facts, signal, segments)
 
 
 def text(window):
@@ -57,8 +58,12 @@ def test_beyond_the_ends_nothing_is_known():
 
 
 def test_a_circle_goes_on_at_its_other_end():
-    window = dataset([Place("a", -20, 20)], is_circular=True)[0]
+    window = dataset([Place("a", -20, 20)], sequences=CIRCLES)[0]
     assert text(window) == LETTERS[-20:] + LETTERS[:20]
+    assert window.profile[:, 0].tolist() == [56, 58, 0, 2]
+    between = dataset([Place("a", -15, 25)], sequences=CIRCLES)[0]
+    assert between.profile[:, 0].tolist() == [57, (58 + 0) / 2, 1, 3]
+    assert bool((between.segments >= 0).all())
     assert around(-5, 12, 10) == [(5, 10), (0, 10), (0, 2)]
 
 

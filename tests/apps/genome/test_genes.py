@@ -10,7 +10,6 @@ from isometry.app import load_app
 from isometry_data.annotations import Feature, read_features
 from isometry_data.bases import ascii_of, reverse_complement
 from isometry_data.intervals import Interval, read_bed
-from isometry_genome.dataset import Circles
 from isometry_genome.formats import write_features, write_genes
 from isometry_genome.gene_calls import (
     Called,
@@ -261,6 +260,6 @@ def test_agreement_counts_whole_genes_and_stop_codons():
 
 
 def test_circles_go_on_at_the_other_end():
-    circle = Circles(InMemory({"c": "ACCGTT"}))
+    circle = InMemory({"c": "ACCGTT"}, ["c"])
     assert circle.fetch("c", -2, 8).tobytes() == b"TTACCGTTAC"
     assert circle.fetch("c", -2, 8, is_minus=True).tobytes() == b"GTAACGGTAA"

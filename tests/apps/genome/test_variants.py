@@ -109,6 +109,19 @@ def test_effect_of_a_substitution_is_the_difference_of_weights(genome, position)
     assert found["one_log2_change"] == pytest.approx(abs(np.log2(1 + changed / cells[at // BIN])), abs=EXACT)
 
 
+@pytest.mark.parametrize("position", [0, 5, 199, 395, 399])
+def test_a_variant_of_a_circle_does_not_know_where_the_circle_begins(genome, position, tmp_path):
+    (tmp_path / "circle.fa").write_text(f">chr1 [topology=circular]\n{TEXT}\n")
+    (tmp_path / "turned.fa").write_text(f">chr1 circular=true\n{TEXT[200:] + TEXT[:200]}\n")
+    alleles = TEXT[position], "ACGT"[("ACGT".index(TEXT[position]) + 1) % 4]
+    here, there = (open_genome(tmp_path / f"{name}.fa") for name in ("circle", "turned"))
+    found = one(Variant("chr1", position, *alleles), Linear(), here)
+    assert found == pytest.approx(one(Variant("chr1", (position + 200) % 400, *alleles), Linear(), there), abs=EXACT)
+    line = one(Variant("chr1", position, *alleles), Linear(), genome)
+    is_near_the_ends = not LENGTH // 2 < position < 400 - LENGTH // 2
+    assert (abs(line["p_on_reference"] - found["p_on_reference"]) > EXACT) == is_near_the_ends
+
+
 def test_gaussian_tracks_have_differences_and_no_folds(genome):
     model = Linear(profile_loss="gaussian")
     found = one(Variant("chr1", 50, TEXT[50], "ACGT"["ACGT".index(TEXT[50]) - 1]), model, genome, is_both=False)

@@ -9,6 +9,7 @@ from isometry_data.bases import ascii_of, reverse_complement
 from isometry_genome import readout
 from isometry_genome.dataset import Place
 from isometry_genome.letters import codes_of, one_hot
+from isometry_genome.memory import InMemory
 from isometry_genome.model import GenomeModel, ModelSettings
 from isometry_genome.windows import Plan, plan_of, stretches
 
@@ -70,6 +71,21 @@ def test_prediction_does_not_depend_on_where_windows_are_cut(plan, n):
         said = model(whole)
     np.testing.assert_allclose(profile, said["profile"][0, 16 : 16 + 250].numpy(), atol=EXACT)
     np.testing.assert_allclose(segments, said["segments"][0, 64 : 64 + n].softmax(-1).numpy(), atol=EXACT)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_circle_has_no_seam_at_its_origin(plan):
+    """What is said of a circle that begins elsewhere is the same, begun elsewhere."""
+    text, n, shift = letters(1000), 1000, 400
+    model = made(trunk="none")
+    circles = InMemory({"c": text, "turned": text[shift:] + text[:shift]}, ["c", "turned"])
+    here, there = (joined(stretches(model, circles, [Place(name, 0, n)], plan)) for name in circles.names)
+    for size, said, turned in zip((4, 1), here, there, strict=True):
+        np.testing.assert_allclose(turned, np.roll(said, -shift // size, 0), atol=EXACT)
+    across = joined(stretches(model, circles, [Place("c", 900, 1100)], plan))
+    np.testing.assert_allclose(across[1], np.roll(here[1], 100, 0)[:200], atol=EXACT)
+    line, _ = joined(stretches(model, InMemory({"c": text}), [Place("c", 0, n)], plan))
+    assert np.abs(line - here[0])[0].max() > SEAM  # beyond the ends of a line there is nothing
 
 
 def test_seams_do_not_show_in_single_precision():
