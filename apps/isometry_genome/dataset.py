@@ -86,6 +86,8 @@ class Facts(NamedTuple):
     segments: tuple[str, ...] = ()
     n_targets: int | None = None
     """Tracks that are scored, the first ones; those behind them help to learn."""
+    n_shares: int = 0
+    """Tracks that are shares of cells, the last ones."""
     strands: Strands = Strands()
 
 

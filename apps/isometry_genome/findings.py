@@ -141,14 +141,21 @@ def by_chromosome(model: Any, data: Data) -> Table:
 
 
 def _along(windows: Any, said: list[Any] | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """By chromosome: what is said of the first track where it is known, and places with their true values."""
+    """By chromosome: what is said of the first track where it is known, and places with their true values.
+
+    Of cells smaller than the table's bins, those that hold the middle of one.
+    """
+    from isometry_data.genome_sets import yeast_timing
+
+    width = yeast_timing().bin
     parts: dict[str, list[np.ndarray]] = {}
     for number, place in enumerate(windows.places):
         profile, size = windows[number].profile[:, 0].numpy(), windows.reading.resolution
         start = (place.start + place.end) // 2 - windows.reading.length // 2
         own = profile if said is None else said[number][:, 0]
         rows = np.stack([start + (np.arange(len(profile)) + 0.5) * size, profile, own])
-        parts.setdefault(place.chrom, []).append(rows[:, ~np.isnan(profile)])
+        is_middle = (rows[0] - size / 2 + width / 2) // width < (rows[0] + size / 2 + width / 2) // width
+        parts.setdefault(place.chrom, []).append(rows[:, ~np.isnan(profile) & (is_middle | (size >= width))])
     joined = {chrom: np.concatenate(own, 1) for chrom, own in parts.items()}
     return {c: own[2] for c, own in joined.items()}, {c: (own[0], own[1]) for c, own in joined.items()}
 

@@ -22,13 +22,18 @@ COMPLEMENT = (3, 2, 1, 0)
 
 
 def n_outputs(head: str, s: ModelSettings) -> int:
-    return {"classes": s.n_classes, "profile": s.n_tracks, "segments": s.n_segments, "language": N_BASES}[head]
+    return {"classes": s.n_classes, "profile": n_read(s), "segments": s.n_segments, "language": N_BASES}[head]
+
+
+def n_read(s: ModelSettings) -> int:
+    """Tracks that the head of the profile says; of the others the stem does."""
+    return s.n_tracks - s.n_shares if s.reads == "elements" else s.n_tracks
 
 
 def swap_of(head: str, s: ModelSettings) -> list[int]:
     """Which output each becomes when the other strand is read."""
     swaps = {"classes": s.swap_classes, "profile": s.swap_tracks, "segments": s.swap_segments, "language": COMPLEMENT}
-    return list(swaps[head] or range(n_outputs(head, s)))
+    return list(swaps[head] or range(s.n_tracks if head == "profile" else n_outputs(head, s)))
 
 
 def resolution_of(head: str, s: ModelSettings) -> int:
@@ -39,6 +44,8 @@ def resolution_of(head: str, s: ModelSettings) -> int:
 def head_of(head: str, n_features: int, s: ModelSettings) -> Projection:
     """Raises ValueError where the data have nothing for it, or where its swap names other outputs."""
     n_out, swap = n_outputs(head, s), swap_of(head, s)
+    if head == "profile" and s.reads == "elements":
+        swap = swap[:n_out]
     if n_out == 0:
         raise ValueError(f"the head {head} has nothing to say: its number of outputs is 0; it is filled from the data")
     if len(swap) != n_out:
@@ -90,10 +97,10 @@ class Tracks(nn.Module):
         self.log_dispersion = nn.Parameter(torch.zeros(s.n_tracks)) if has_dispersion else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., n_tracks]; 0 becomes the mean of the training data."""
+        """[..., k] of the first k tracks; 0 becomes the mean of the training data."""
         if self.is_count:
-            return self.means * functional.softplus(x) / math.log(2)
-        return self.means + self.scales * x
+            return self.means[: x.shape[-1]] * functional.softplus(x) / math.log(2)
+        return self.means[: x.shape[-1]] + self.scales[: x.shape[-1]] * x
 
     def dispersions(self) -> Tensor:
         """[n_tracks] of a negative binomial profile: the variance is mean + dispersion · mean²."""

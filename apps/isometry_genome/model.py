@@ -17,15 +17,19 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from isometry_genome.convolution import delayed
+from isometry_genome.elements import Elements
 from isometry_genome.heads import N_BASES, Tracks, head_of, pool_of, resolution_of, swap_of
 from isometry_genome.levels import levels_of
 from isometry_genome.positions import Positions
+from isometry_genome.sites import Sites
 from isometry_genome.stem import Decoder, Stem, make_causal
 from isometry_genome.strands import tie, turned
 from isometry_genome.trunk import Trunk
 
 Head = Literal["classes", "profile", "segments", "language"]
 
+SITE_CELL = 64
+SHARES = 0  # among cells by their size, what the stem says of elements
 _UNIT = 4 / 3**0.5  # a base known for certain, less N, has this size again as its features' root mean square
 
 
@@ -37,12 +41,17 @@ class ModelSettings(Settings):
     or with is_causal the next one."""
     trunk: Literal["attention", "lstm", "conv", "none"] = "attention"
     """How signals travel between bins; the last two and the LSTM are there to be compared with."""
-    bin: PositiveInt = Field(default=128, le=128)
+    bin: PositiveInt = Field(default=128, le=1024)
     """Bases of a bin of the trunk: a power of 2, or thrice one, so that reading frames lie alike in all bins."""
     width: PositiveInt = 256
     """Features of a bin."""
     stem: PositiveInt = 64
     """Features of the stem's finest cells; they grow to `width` level by level."""
+    entrance: Literal["learnt", "sites"] = "learnt"
+    """What the stem begins with: convolutions over bases, or sites of published motifs of yeast in cells of 64."""
+    reads: Literal["features", "elements"] = "features"
+    """elements: the trunk reads what the stem says of the tracks that are shares of cells, spread over distances, and
+    nothing else; it has bins of its own, no smaller than the profile's, and the profile is its only head."""
     kernel: PositiveInt = 5
     """Cells that each convolution of stem, decoder and trunk sees; odd."""
     n_layers: PositiveInt = 6
@@ -97,6 +106,8 @@ class ModelSettings(Settings):
     """Bases of a window, where positions are read."""
     n_tracks: NonNegativeInt = 0
     n_segments: NonNegativeInt = 0
+    n_shares: NonNegativeInt = 0
+    """Tracks that are shares of cells, the last ones."""
     track_means: tuple[float, ...] = ()
     """Of each track in the training data; the profile starts there."""
     track_scales: tuple[float, ...] = ()
@@ -111,11 +122,12 @@ class ModelSettings(Settings):
         self._check_resolutions()
         self._check_trunk()
         self._check_strands()
+        self._check_elements()
         return self
 
     def _check_resolutions(self) -> None:
         if not _is_power_of_2(self.bin) and (self.bin % 3 or not _is_power_of_2(self.bin // 3)):
-            raise ValueError(f"bin is {self.bin}; expected a power of 2, or thrice one, 1 … 128")
+            raise ValueError(f"bin is {self.bin}; expected a power of 2, or thrice one, 1 … 1024")
         is_part = self.bin % self.resolution == 0 and _is_power_of_2(self.bin // self.resolution)
         if "profile" in self.heads and not is_part and self.resolution % self.bin:
             raise ValueError(
@@ -145,6 +157,15 @@ class ModelSettings(Settings):
             if any(not other < len(swap) or swap[other] != i for i, other in enumerate(swap)):
                 raise ValueError(f"{name} is {swap}; expected pairs that become one another, such as (1, 0, 2)")
 
+    def _check_elements(self) -> None:
+        if self.entrance == "sites" and (self.finest % SITE_CELL or self.is_causal):
+            raise ValueError(f"sites are told of {SITE_CELL} bases, both ways; no head may ask for less, or be causal")
+        if self.reads == "elements" and (self.heads != ("profile",) or self.bin % self.resolution):
+            raise ValueError(
+                f"heads are {self.heads}, bins {self.bin}, resolution {self.resolution}; expected the profile alone, "
+                "and whole cells in a bin, where the trunk reads elements"
+            )
+
     @property
     def finest(self) -> int:
         """Bases of the smallest cells that a head reads."""
@@ -160,19 +181,25 @@ class GenomeModel(nn.Module):
         super().__init__()
         s = self.settings = settings
         fine = s.resolution if "profile" in s.heads and s.resolution <= s.bin else None
-        levels = levels_of(s.bin, s.finest, min(s.stem, s.width), s.width, fine)
-        widths = {level.resolution: level.width for level in levels}
-        self.stem = Stem(levels, s.kernel)
+        cell = s.resolution if s.reads == "elements" else s.bin
+        self.sites = Sites(SITE_CELL, _UNIT) if s.entrance == "sites" else None
+        levels = levels_of(cell, s.finest, min(s.stem, s.width), s.width, fine, self.sites and self.sites.size)
+        widths = {level.resolution: level.width for level in levels} | {s.bin: s.width}
+        self.stem = Stem(levels, s.kernel, self.sites and self.sites.n_features)
         self.trunk = Trunk(s)
         self.decoder = Decoder(levels, s.finest, s.kernel, s.is_causal)
+        of_head = {head: s.bin if s.reads == "elements" else resolution_of(head, s) for head in s.heads}
         # Of the bins, which the decoder reads, too, and of the finer cells that a head reads.
-        read = {s.bin} | {resolution_of(head, s) for head in s.heads}
+        read = {s.bin} | set(of_head.values())
         self.norms = nn.ModuleDict({str(r): nn.LayerNorm(widths[r]) for r in sorted(read)})
         if s.strands == "equivariant":
             tie(self)
         if s.is_causal:
             make_causal(self)
-        self.heads = nn.ModuleDict({head: head_of(head, widths[resolution_of(head, s)], s) for head in s.heads})
+        self.elements = (
+            Elements(s, swap_of("profile", s), self.sites and self.sites.n_features) if s.reads == "elements" else None
+        )
+        self.heads = nn.ModuleDict({head: head_of(head, widths[of_head[head]], s) for head in s.heads})
         self.pool = pool_of(s) if "classes" in s.heads else None
         self.tracks = Tracks(s) if "profile" in s.heads else None
         self.temperatures = nn.ModuleDict({name: Temperature() for name in calibrated_heads(s)})
@@ -238,7 +265,9 @@ class GenomeModel(nn.Module):
                 said[name] = _full(head(self.pool(read)))
             elif name == "profile":
                 assert self.tracks is not None
-                said[name] = self.tracks(_full(head(self._binned(read, length))))
+                profile = self.tracks(_full(head(self._binned(read, length))))
+                shares = [_full(self._binned(cells[SHARES], length))] if SHARES in cells else []
+                said[name] = torch.cat([profile, *shares], -1)
             else:
                 read = read[:, start : start + length]
                 said[name] = _full(head(delayed(read) if name == "language" and self.settings.is_causal else read))
@@ -247,8 +276,14 @@ class GenomeModel(nn.Module):
     def _encode(self, x: Tensor) -> dict[int, Tensor]:
         """Whole bins of bases, N as zeros, to features by the size of their cells."""
         run = _kept if not self.settings.checkpoints or not torch.is_grad_enabled() else _made_again
-        encodings = self.stem(x, run)
+        found = x if self.sites is None else self.sites(x)
+        encodings = self.stem(found, run)
         of_bins = self.norms[str(self.settings.bin)]
+        if self.elements is not None:
+            s = self.settings
+            shares, bins = run(self.elements, encodings[-1], found, x)
+            said = of_bins(self.trunk(bins, run)).repeat_interleave(s.bin // s.resolution, 1)
+            return {SHARES: shares, s.resolution: said}
         cells = self.decoder(of_bins(self.trunk(encodings[-1], run)), encodings, run)
         return {
             r: x if r == self.settings.bin else self.norms[str(r)](x) for r, x in cells.items() if str(r) in self.norms

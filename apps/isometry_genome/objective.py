@@ -11,7 +11,7 @@ from isometry.objective import Labelled, Loss, Objective
 from isometry.settings import Settings
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy, cross_entropy
 
 from isometry_genome.dataset import NO_LABEL, Window
 from isometry_genome.gene_calls import called, evidence_of
@@ -97,10 +97,20 @@ def _of_classes(logits: Tensor, batch: Window, settings: LossSettings, _net: Gen
 def _of_profile(said: Tensor, batch: Window, settings: LossSettings, net: GenomeModel) -> Tensor:
     is_known = ~batch.profile.isnan()
     each = _DEVIANCES[net.settings.profile_loss](said, batch.profile.nan_to_num(), net)
+    if net.settings.reads == "elements":
+        each = torch.cat([each[..., : -net.settings.n_shares], _of_shares(said, batch, net)], -1)
     weights = torch.ones_like(said[0, 0])
     if settings.n_targets is not None:
         weights[settings.n_targets :] = settings.aid
     return _mean((each * weights).flatten(1), is_known.flatten(1))
+
+
+def _of_shares(said: Tensor, batch: Window, net: GenomeModel) -> Tensor:
+    """Cross-entropy of shares over the root of their entropy: rare elements weigh more than their share."""
+    n = net.settings.n_shares
+    truth, means = batch.profile[..., -n:].nan_to_num(), net.track_means[-n:].clamp(1e-4, 0.9)
+    entropy = -means * means.log() - (1 - means) * (1 - means).log()
+    return binary_cross_entropy(said[..., -n:], truth, reduction="none") / entropy.sqrt()
 
 
 def _gaussian(said: Tensor, truth: Tensor, net: GenomeModel) -> Tensor:

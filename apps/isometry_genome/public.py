@@ -18,6 +18,8 @@ LENGTHS = {"strand": 131_072, "timing": 131_072, "genes": 8_160}
 """Bases of a window where none is asked for."""
 TARGET = "sort_W303_S"
 """The timing that is learnt: copy number of sorted cells in S phase against G2 (Müller et al. 2014)."""
+HELPING = ("sort_Dbf4myc_S", "sync_25min", "sync_30min", "sync_35min", "sync_40min")
+"""Beside it: another strain, and cells some minutes after their release."""
 ANNOTATION = ("origin_of_replication", "gene+", "gene-", "tRNA", "centromere", "telomere", "long_terminal_repeat")
 VALID_STRETCHES = ((0.20, 0.25), (0.55, 0.60))
 """Shares of each training genome that validate: one on either side of the origin in K-12."""
@@ -86,16 +88,17 @@ def timing(settings: SourceSettings, wanted: Wanted, _seed: int) -> Found:
     from isometry_data.genome_sets import yeast_features, yeast_genome, yeast_timing
 
     genome, table, length = yeast_genome(), yeast_timing(), settings.length or LENGTHS["timing"]
-    column = table.columns.index(TARGET)
-    signal: Steps | Beside = Steps((TARGET,), {c: v[:, [column]] for c, v in table.values.items()}, table.bin)
-    tracks = (0,)
+    names = (TARGET, *HELPING) if settings.with_annotation else (TARGET,)
+    columns = [table.columns.index(name) for name in names]
+    signal: Steps | Beside = Steps(names, {c: v[:, columns] for c, v in table.values.items()}, table.bin)
+    tracks = tuple(range(len(names)))
     if settings.with_annotation:
         signal = Beside(signal, covered(yeast_features(), ANNOTATION, genome.lengths))
-        tracks = (0, *(1 + ANNOTATION.index(_other(kind)) for kind in ANNOTATION))
+        tracks = (*tracks, *(len(names) + ANNOTATION.index(_other(kind)) for kind in ANNOTATION))
     parts = timing_split(genome.lengths, settings.fold)
-    facts = Facts(tracks=signal.names, n_targets=1, strands=Strands(tracks=tracks))
+    facts = Facts(tracks=signal.names, n_targets=1, n_shares=len(tracks) - len(names), strands=Strands(tracks=tracks))
     flips = settings.flips if settings.flips is not None else True
-    step = max(length // 4, 2_048)
+    step = max(length // 2, 2_048)
     train = reading(settings, wanted, length, flips=flips, shift=step // 2)
     held = reading(settings, wanted, length, core=max(length // 2, wanted.resolution))
     assert held.core is not None

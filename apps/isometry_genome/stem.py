@@ -37,12 +37,18 @@ class Entrance(nn.Module):
 
 
 class Stem(nn.Module):
-    """Encodes bases at every level: a linear map from cell to coarser cell, then a residual convolution."""
+    """Encodes bases at every level: a linear map from cell to coarser cell, then a residual convolution.
 
-    def __init__(self, levels: list[Level], kernel: int):
+    Args:
+        n_found: features of the first cells, where these are given in place of bases.
+    """
+
+    def __init__(self, levels: list[Level], kernel: int, n_found: int | None = None):
         super().__init__()
         first = levels[0]
         entrance = Convolution(4, first.width, BASE_KERNEL) if first.resolution == 1 else None
+        if n_found is not None:
+            entrance = Projection(n_found, first.width)
         self.entrance = Entrance(*first) if entrance is None else _begun(entrance)
         self.factors = [b.resolution // a.resolution for a, b in pairwise(levels)]
         self.down = nn.ModuleList(
@@ -52,7 +58,10 @@ class Stem(nn.Module):
         self.blocks = nn.ModuleList(block(level.width, kernel) for level in levels)
 
     def forward(self, x: Tensor, run: Run) -> list[Tensor]:
-        """[n, length, 4] of unit size, N as zeros, to [n, length / resolution, width] of each level, finest first."""
+        """[n, length, 4] of unit size, N as zeros, to [n, length / resolution, width] of each level, finest first.
+
+        Where the first cells are given, [n, cells, n_found] of these.
+        """
         encodings = [run(self.blocks[0], self.entrance(x))]
         for factor, down, convolved in zip(self.factors, self.down, self.blocks[1:], strict=True):
             encodings.append(run(convolved, down(merged(encodings[-1], factor))))

@@ -1,0 +1,110 @@
+"""Between stem and trunk, where labels are few: cells say which element they are, and the trunk reads that alone.
+
+What helps to learn are shares of cells that annotated elements cover. The stem says them of each cell; the trunk reads
+how much of each lies around a bin, weighted by exp(-distance / λ) of several learnt λ, and no other features: the many
+bases cannot be learnt by heart through so few numbers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from isometry.initialise import Projection, initialise
+from torch import Tensor, nn
+from torch.nn import functional
+
+from isometry_genome.convolution import block
+from isometry_genome.strands import TiedHead, tie
+
+if TYPE_CHECKING:
+    from isometry_genome.model import ModelSettings
+
+N_FREE = 2
+"""Elements without a name, whose labels are what the trunk makes of them."""
+REACHES = (2e3, 5e3, 12e3, 30e3)
+"""Bases: λ at the start."""
+DILATIONS = (1, 2)
+DROPPED = 0.1
+"""Share of the shares, and of features, that a step of training does without."""
+EVIDENCE = 3.0
+"""By so much a weight of a site counts for more than it is, so that it is learnt from few."""
+KNOWN = 4.0
+"""Sum of squares of a base known for certain, less N, as the network is given it."""
+
+
+class Elements(nn.Module):
+    """Cells of the stem to shares of elements, and to bins of the trunk.
+
+    Args:
+        n_found: features of sites; log-odds, which a logit may add up as they are.
+        swap: which track each becomes on the other strand.
+    """
+
+    def __init__(self, s: ModelSettings, swap: list[int], n_found: int | None):
+        super().__init__()
+        self.n_cells, self.bin, self.n_shares = s.bin // s.resolution, s.bin, s.n_shares
+        if not s.n_shares:
+            raise ValueError(
+                "the trunk reads elements, and no track is a share of cells; they are filled from the data"
+            )
+        both = [track - (s.n_tracks - s.n_shares) for track in (*swap, *range(s.n_tracks, s.n_tracks + N_FREE))]
+        both, width, is_paired = both[s.n_tracks - s.n_shares :], s.width, s.strands == "equivariant"
+        self.blocks = nn.Sequential(*(block(width, s.kernel, d, dropout=DROPPED) for d in DILATIONS))
+        self.norm = nn.LayerNorm(width)
+        if is_paired:
+            tie(self)
+        self.head = TiedHead(width, len(both), both) if is_paired else Projection(width, len(both))
+        self.of_sites_head = None
+        if n_found is not None:
+            self.of_sites_head = TiedHead(n_found, len(both), both) if is_paired else Projection(n_found, len(both))
+            nn.init.zeros_(self.of_sites_head.weight)
+            nn.init.zeros_(self.of_sites_head.bias)
+        self.log_reaches = nn.Parameter(torch.tensor(REACHES).log())
+        self.read = Reading((len(both) + 1) * (len(REACHES) + 1), s.width)
+        self.read.swap = self._swap(both) if is_paired else None
+        initialise(self.head, "linear")
+        shares = [min(max(share, 1e-4), 0.9) for share in s.track_means[-s.n_shares :]] or [0.1] * s.n_shares
+        self.means: Tensor
+        self.scales: Tensor
+        known = torch.tensor([*shares, *[0.1] * N_FREE])
+        known[: self.n_shares] = (known + known[both])[: self.n_shares] / 2
+        self.register_buffer("means", known, persistent=False)
+        self.register_buffer("scales", (known * (1 - known)).sqrt(), persistent=False)
+        with torch.no_grad():
+            self.head.weight *= 0.1
+            self.head.bias.copy_((known / (1 - known)).log())
+
+    def _swap(self, both: list[int]) -> list[int]:
+        n = len(both) + 1
+        return [n * k + i for k in range(len(REACHES) + 1) for i in (*both, len(both))]
+
+    def forward(self, cells: Tensor, found: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of cells, the sites in them and their bases to [n, n_cells, n_shares], and [n, n_bins, width]."""
+        logits = self.head(functional.gelu(self.norm(self.blocks(cells))))
+        if self.of_sites_head is not None:
+            logits = logits + EVIDENCE * self.of_sites_head(found.unflatten(1, (cells.shape[1], -1)).sum(2))
+        shares = logits.sigmoid()
+        known = x.square().sum(-1).unflatten(1, (-1, self.bin)).mean(2) / KNOWN
+        held = (shares - self.means) / self.scales
+        held = torch.cat([held.unflatten(1, (-1, self.n_cells)).mean(2) * known[..., None], known[..., None]], -1)
+        return shares[..., : self.n_shares], self.read(functional.dropout(self._around(held), DROPPED, self.training))
+
+    def _around(self, held: Tensor) -> Tensor:
+        """[n, n_bins, k] to [n, n_bins, 5 k]: of the bin, and of what lies around it."""
+        places = torch.arange(held.shape[1], device=held.device, dtype=held.dtype) * self.bin
+        decays = torch.exp(-(places[:, None] - places).abs() / self.log_reaches.exp()[:, None, None])
+        decays = decays / (2 * self.log_reaches.exp() / self.bin).sqrt()[:, None, None]
+        return torch.cat([held, *(decay @ held for decay in decays)], -1)
+
+
+class Reading(Projection):
+    """A projection whose inputs come in the order `swap` from the other strand, and whose features in reverse."""
+
+    swap: list[int] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.swap is None:
+            return super().forward(x)
+        weight = (self.weight + self.weight.flip(0)[:, self.swap]) / 2**0.5
+        return functional.linear(x, weight, (self.bias + self.bias.flip(0)) / 2)
