@@ -96,8 +96,8 @@ def called(evidence: np.ndarray, letters: np.ndarray, rule: Rule = Rule()) -> li
 
 
 def called_along(parts: Iterable[Stretch], sequences: Sequences, rule: Rule = Rule()) -> Iterator[Called]:  # noqa: B008
-    """The genes that lie wholly in each place, of the stretches that make it up. A place's evidence is held, 16 bytes
-    for each base; its ends are ends, of a circle, too."""
+    """The genes that lie wholly in each place, of the stretches that make it up, whose evidence is held. The ends
+    of a place are ends, of a circle, too."""
     for record, own in groupby(parts, key=lambda part: part.record):
         evidence, said = [], []
         for part in own:
