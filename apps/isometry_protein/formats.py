@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -56,9 +57,12 @@ def as_rr(told: Sequence[tuple[ProteinRecord, np.ndarray, np.ndarray]]) -> bytes
 
 
 def as_npz(embeddings: Mapping[str, np.ndarray]) -> bytes:
-    """One array [n, n_features] a protein, under its name."""
+    """One array [n, n_features] a protein, under its name, as numpy.load reads them."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **embeddings)  # type: ignore[arg-type]
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:  # numpy's savez has no array called `file`
+        for name, values in embeddings.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, values, allow_pickle=False)
     return buffer.getvalue()
 
 

@@ -9,6 +9,7 @@ from isometry.app import load_app
 from isometry.story import Loaded, predict
 from isometry_protein import predict as predict_module
 from isometry_protein.dataset import ProteinDataset
+from isometry_protein.formats import as_npz
 from isometry_protein.predict import contacts, predictions
 
 APP = load_app("protein")
@@ -119,6 +120,12 @@ def test_embeddings_are_arrays_by_name(predicted):
     found = np.load(io.BytesIO(out.read_bytes()))
     assert sorted(len(found[name]) for name in found.files) == sorted(LENGTHS)
     assert found["b"].shape == (63, model.n_features)
+
+
+def test_an_archive_keeps_proteins_by_whatever_name():
+    names = ["file", "allow_pickle", "sp|P1/2|", "Ünï"]
+    found = np.load(io.BytesIO(as_npz({name: np.full((2, 3), k) for k, name in enumerate(names)})))
+    assert [found[name].tolist() for name in names] == [[[k] * 3] * 2 for k in range(4)]
 
 
 def test_an_archive_of_two_proteins_of_one_name_is_refused(make_model, make_record, tmp_path):
