@@ -87,6 +87,15 @@ def proteins(settings: SourceSettings, mapping: str, seed: int) -> Proteins:
     return Proteins(split, sums, (*counts, *notes))
 
 
+def tested(settings: SourceSettings, mapping: str, seed: int) -> tuple[list[ProteinRecord], dict[str, str]]:
+    """`proteins`' test set and checksums; of NetSurfP-2.0 without the search for what is like it, minutes long."""
+    if settings.source == "netsurfp2":
+        files = _files_of_netsurfp2(settings)
+        return read_states(files[2]), checksums(files)
+    found = proteins(settings, mapping, seed)
+    return found.split.test, found.checksums
+
+
 def read(files: Iterable[Path], mapping: str) -> tuple[list[ProteinRecord], list[str]]:
     """Records of any files, in order, and what their readers noted."""
     records: list[ProteinRecord] = []
@@ -108,13 +117,10 @@ def _simulated(settings: SourceSettings, _mapping: str, seed: int) -> tuple[Spli
 
 
 def _netsurfp2(settings: SourceSettings, _mapping: str, _seed: int) -> tuple[Split, list[Path], list[str]]:
-    from isometry_data.catalogue import locate
-
-    files = [locate("netsurfp2", part) for part in ("train", "valid", "cb513")]
-    train, valid, test = (read_states(file, mask_is_order=file is not files[2]) for file in files)
+    files = _files_of_netsurfp2(settings)
+    train, valid, test = (read_states(file, mask_is_order=file is not files[2]) for file in files[:3])
     if settings.with_cb6133:
-        files.append(locate("cb6133"))
-        eight = read_states(files[-1])
+        eight = read_states(files[3])
         valid += eight[::SHARE_OF_CB6133]
         train += [record for i, record in enumerate(eight) if i % SHARE_OF_CB6133]
     how = (settings.most_identical, settings.search)
@@ -124,6 +130,14 @@ def _netsurfp2(settings: SourceSettings, _mapping: str, _seed: int) -> tuple[Spl
         valid, note = without_near_copies(valid, test, *how, names=("valid", "test"))
         notes.append(note)
     return Split(train, valid, test), files, notes
+
+
+def _files_of_netsurfp2(settings: SourceSettings) -> list[Path]:
+    """Training, validation, test and, where wanted, CB6133."""
+    from isometry_data.catalogue import locate
+
+    files = [locate("netsurfp2", part) for part in ("train", "valid", "cb513")]
+    return [*files, locate("cb6133")] if settings.with_cb6133 else files
 
 
 def _files(settings: SourceSettings, mapping: str, seed: int) -> tuple[Split, list[Path], list[str]]:

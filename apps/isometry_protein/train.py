@@ -23,6 +23,7 @@ from isometry_protein.objective import LossSettings, objective_of
 from isometry_protein.predict import OWN_FORMATS, predict
 from isometry_protein.sources import SourceSettings, proteins
 from isometry_protein.sources import read as read_files
+from isometry_protein.sources import tested as read_tested
 from isometry_protein.symmetries import symmetries
 from isometry_protein.together import ProteinEnsemble
 from isometry_protein.whole import WholeLabels, read_whole
@@ -114,6 +115,11 @@ def _check_whole(train: ProteinDataset, head: str, file: Path | None) -> None:
         )
 
 
+def tested(settings: ProteinSettings) -> tuple[ProteinDataset | None, dict[str, str]]:
+    records, sums = read_tested(settings.data, settings.model.mapping, settings.seed)
+    return _dataset(settings, records, read_whole(settings.data.labels)) if records else None, sums
+
+
 def learn(settings: ProteinSettings, data: Data) -> ProteinSettings:
     """Whether eight states are known, how many numbers and classes a protein has, the numbers' means and scales."""
     train = data.train
@@ -174,6 +180,7 @@ APP = App(
     own_formats=OWN_FORMATS,
     report=findings,
     together=ProteinEnsemble,
+    tested=tested,
     symmetries=symmetries,
 )
 

@@ -78,6 +78,8 @@ class App:
     """`report(model, settings, data)`: tables and figures beside the curves."""
     together: Callable[[Sequence[nn.Module]], nn.Module] | None = None
     """`together(models)`: one network whose predictions are the means of theirs. None: rows of results are averaged."""
+    tested: Callable[[Any], tuple[Records | None, dict[str, str]]] | None = None
+    """`tested(settings)`: `data`'s test set and checksums without the work that only training needs. None: `data`."""
     symmetries: Callable[[Any], Sequence[Symmetry]] = lambda settings: ()
     """`symmetries(settings)`: what holds for every model of the app, whatever its weights; the doctor measures it."""
 

@@ -71,15 +71,22 @@ def scored(
 def own_test_set(loaded: Loaded) -> Records:
     """Raises ValueError if there is none, or if the data changed since the run: another split may hold known data."""
     app = loaded.app
-    data = app.data(loaded.settings)
-    changed = differences(loaded.checkpoint.manifest["data"], data.checksums)
+    test, checksums = _tested(app, loaded.settings)
+    changed = differences(loaded.checkpoint.manifest["data"], checksums)
     if changed:
         raise ValueError(
             f"the data are not those this model was trained on ({'; '.join(changed[:3])}); name files instead"
         )
-    if data.test is None:
+    if test is None:
         raise ValueError(f"app {app.name}: these settings give no test set; name files to evaluate on")
-    return data.test
+    return test
+
+
+def _tested(app: App, settings: Any) -> tuple[Records | None, dict[str, str]]:
+    if app.tested is not None:
+        return app.tested(settings)
+    data = app.data(settings)
+    return data.test, data.checksums
 
 
 def find_checkpoint(app: App, run: str | Path) -> Checkpoint:

@@ -191,6 +191,21 @@ def test_validation_chains_like_a_test_chain_are_left_out_and_training_stays(tmp
     assert not any(note.startswith("valid: 1 chains left") for note in shipped.notes)
 
 
+def test_the_test_set_is_had_without_the_search_for_near_copies(tmp_path, monkeypatch):
+    parts = {name: simulated(n, n, 100, 120) for name, n in (("train", 9), ("valid", 5), ("cb513", 4))}
+    files = {name: written(tmp_path, f"{name}.ss", records) for name, records in parts.items()}
+    monkeypatch.setattr("isometry_data.catalogue.locate", lambda name, part=None: files[part])
+    monkeypatch.setenv("ISOMETRY_CACHE", str(tmp_path / "cache"))
+    settings = APP.presets["netsurfp2"].changed(data={"with_cb6133": False})
+    data = APP.data(settings)
+    monkeypatch.setattr("isometry_protein.leaks.near_copies", None)
+    test, sums = APP.tested(settings.changed(data={"search": "mmseqs"}))
+    assert [r.sequence for r in test.records] == [r.sequence for r in data.test.records]
+    assert sums == data.checksums
+    test, sums = APP.tested(TINY.changed(data={"n_train": 5}))
+    assert (len(test), list(sums)) == (300, ["seed"])
+
+
 def test_a_checkpoint_from_before_keeps_its_validation_set():
     before = APP.presets["netsurfp2"].model_dump()
     del before["data"]["with_valid_like_test"]
