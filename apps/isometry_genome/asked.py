@@ -14,6 +14,10 @@ from isometry_genome.grammar import length_for
 Windows = WindowDataset | GrammarDataset
 
 
+ON_BOTH_STRANDS = ("simulated", "strand", "timing", "genes")
+"""Sources whose windows are read on either strand in training, unless data.flips says otherwise."""
+
+
 class SourceSettings(Settings):
     """Which windows to train, validate and test on."""
 

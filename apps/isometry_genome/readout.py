@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isometry_genome.asked import ON_BOTH_STRANDS
 from isometry_genome.dataset import Sequences
 from isometry_genome.letters import codes_of
 from isometry_genome.model import GenomeModel, calibrated_heads, turned_outputs
@@ -30,6 +31,17 @@ class Names(NamedTuple):
 
 def names_of(settings: Any) -> Names:
     return Names(settings.data.class_names, settings.data.track_names, settings.data.segment_names)
+
+
+def reads_both(settings: Any, asked: bool | None) -> bool:
+    """Whether the mean over both strands is told: as asked, else where training saw both."""
+    if asked is not None:
+        return asked
+    flips = settings.data.flips
+    return settings.model.strands != "one" or (settings.data.source in ON_BOTH_STRANDS if flips is None else flips)
+
+
+ONE_STRAND = "read on the genome's strand alone, since training saw no other (--both-strands: the mean over both)"
 
 
 def n_at_once(length: int) -> int:

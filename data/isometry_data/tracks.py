@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -142,11 +144,31 @@ class _BigWig:
 
     def _opened(self):
         if self._handle is None or self._process != os.getpid():  # a handle of before a fork shares its cursor
+            library = _library(self._file)
             try:
-                self._handle, self._process = _library(self._file).open(str(self._file)), os.getpid()
+                with _quiet():
+                    self._handle, self._process = library.open(str(self._file)), os.getpid()
             except RuntimeError:
                 raise ValueError(f"{self._file}: no bigWig, or cut off; copy or download it again") from None
         return self._handle
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what C code writes to standard error: libBigWig tells three lines of what our error says in one."""
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed: nobody reads it
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 class _Steps(NamedTuple):

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
@@ -23,6 +23,7 @@ from isometry_data.written_whole import written_whole
 
 LONGEST_TOLD = 50  # letters of an allele in a message
 _HEADER = ("#CHROM", "POS", "ID", "REF", "ALT")
+_NUMBER = re.compile(r"##INFO=<ID=([^,]+),Number=([ARG])\b")
 _log = logging.getLogger(__name__)
 
 
@@ -36,6 +37,9 @@ class Variant:
     alternative: str
     name: str = ""
     source: str = ""  # file and line, for messages
+    rest: tuple[str, str, str] = field(
+        default=(".", ".", "."), compare=False
+    )  # QUAL, FILTER, INFO as the file has them
 
     def __str__(self) -> str:
         alleles = (a if len(a) <= LONGEST_TOLD else f"{a[:4]}…[{len(a)}]" for a in (self.reference, self.alternative))
@@ -47,26 +51,33 @@ class Variant:
         return self.position + len(self.reference)
 
 
-def read_vcf(path: str | os.PathLike[str], skipped: list[str] | None = None) -> list[Variant]:
+def read_vcf(
+    path: str | os.PathLike[str], skipped: list[str] | None = None, header: list[str] | None = None
+) -> list[Variant]:
     """Every alternative of every line as one variant, in upper case; the file may be gzipped or `-`.
 
     Alternatives that no letters can stand for are left out: `*`, `<DEL>` and its like, breakends, `.` (no
-    alternative), and what equals the reference. Each is told to `skipped`, by line; their number is logged.
+    alternative), and what equals the reference. Each is told to `skipped`, by line; their number is logged. Lines
+    `##…` are told to `header`. Of what INFO has for each allele (Number=A, R) several alternatives keep their own.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: one line with file and line: no VCF, a position or an allele that is none, no variant at all.
     """
     source, found, left_out, has_header = name_of(path), [], [], False
+    about: list[str] = [] if header is None else header
+    numbers: dict[str, str] = {}
     for number, line in enumerate(lines_of(path), start=1):
         where = f"{source}, line {number}"
         if line.startswith("#CHROM"):
             _check_header(line, where)
-            has_header = True
+            has_header, numbers = True, dict(said.groups() for own in about if (said := _NUMBER.match(own)))
+        elif line.startswith("##"):
+            about.append(line)
         elif line.strip() and not line.startswith("#"):
             if not has_header:
                 raise ValueError(f"{where}: expected VCF: a line '#CHROM POS ID REF ALT' above")
-            found += _variants(line, where, left_out)
+            found += _variants(line, where, left_out, numbers)
     if left_out and found:
         _log.warning("%s: %d alternatives left out, first: %s", source, len(left_out), left_out[0])
     if skipped is not None:
@@ -104,27 +115,38 @@ def check_references(variants: Sequence[Variant], genome: Genome) -> None:
 
 
 def write_vcf(
-    path: str | os.PathLike[str], told: Iterable[tuple[Variant, Mapping[str, float | None]]], about: str = "effect"
+    path: str | os.PathLike[str],
+    told: Iterable[tuple[Variant, Mapping[str, float | None]]],
+    about: str = "effect",
+    header: Iterable[str] = (),
 ) -> None:
-    """VCF 4.2 with a line for each variant and its numbers as INFO; all have the names of the first, None is left out.
+    """VCF 4.2 with a line for each variant and its numbers as INFO, behind what its file had there; all have the names
+    of the first, None is left out.
 
     Args:
         told: consumed one by one; the file may be longer than memory.
         about: what the numbers are, for the header.
+        header: lines `##…` of the file that the variants came from, of which those about samples are left out.
     """
     with written_whole(path) as stream:
         stream.write("##fileformat=VCFv4.2\n")
         waiting = iter(told)
         first = next(waiting, None)
         names = {name: re.sub(r"[^A-Za-z0-9_.]", "_", name) for name in (first[1] if first else ())}
+        ours = tuple(f"##INFO=<ID={key}," for key in names.values())
+        left_out = ("##fileformat", "##FORMAT", "##SAMPLE", "##PEDIGREE", *ours)
+        stream.writelines(f"{line}\n" for line in header if not line.startswith(left_out))
         for name, key in names.items():
             text = f"{about}: {name}".replace("\\", "/").replace('"', "'")
             stream.write(f'##INFO=<ID={key},Number=1,Type=Float,Description="{text}">\n')
         stream.write("\t".join((*_HEADER, "QUAL", "FILTER", "INFO")) + "\n")
         for variant, numbers in chain([first] if first else [], waiting):
-            info = ";".join(f"{names[name]}={value:.6g}" for name, value in numbers.items() if value is not None)
+            quality, passed, had = variant.rest
+            kept = [said for said in had.split(";") if said != "." and said.partition("=")[0] not in names.values()]
+            own = (f"{names[name]}={value:.6g}" for name, value in numbers.items() if value is not None)
+            info = ";".join([*kept, *own])
             cells = (variant.chrom, str(variant.position + 1), variant.name or ".", variant.reference)
-            stream.write("\t".join((*cells, variant.alternative, ".", ".", info or ".")) + "\n")
+            stream.write("\t".join((*cells, variant.alternative, quality, passed, info or ".")) + "\n")
 
 
 def _check_header(line: str, where: str) -> None:
@@ -133,7 +155,7 @@ def _check_header(line: str, where: str) -> None:
         raise ValueError(f"{where}: columns {' '.join(names)}, expected {' '.join(_HEADER)}, separated by tabs")
 
 
-def _variants(line: str, where: str, left_out: list[str]) -> list[Variant]:
+def _variants(line: str, where: str, left_out: list[str], numbers: Mapping[str, str]) -> list[Variant]:
     cells = line.split("\t")
     if len(cells) < len(_HEADER):
         raise ValueError(f"{where}: {len(cells)} columns, expected at least {len(_HEADER)}, separated by tabs")
@@ -143,15 +165,32 @@ def _variants(line: str, where: str, left_out: list[str]) -> list[Variant]:
     if not _is_dna(reference):
         raise ValueError(f"{where}: reference allele {reference!r}, expected letters of DNA")
     found = []
-    for alternative in alternatives.split(","):
+    quality, passed, info = (*cells[5:8], ".", ".", ".")[:3]
+    for at, alternative in enumerate(different := alternatives.split(",")):
         if reason := _reason_to_skip(alternative, reference):
             left_out.append(f"{where}: {alternative!r} ({reason})")
         elif not _is_dna(alternative):
             raise ValueError(f"{where}: alternative allele {alternative!r}, expected letters of DNA")
         else:
             alleles = (reference.upper(), alternative.upper())
-            found.append(Variant(chrom, int(position) - 1, *alleles, "" if name == "." else name, where))
+            rest = (quality, passed, _of_allele(info, at, numbers) if len(different) > 1 else info)
+            found.append(Variant(chrom, int(position) - 1, *alleles, "" if name == "." else name, where, rest))
     return found
+
+
+def _of_allele(info: str, at: int, numbers: Mapping[str, str]) -> str:
+    """What INFO says of one alternative among several; what it says of genotypes is left out."""
+    kept = []
+    for said in info.split(";"):
+        key, _, values = said.partition("=")
+        number, each = numbers.get(key), values.split(",")
+        if number is None:
+            kept.append(said)
+        elif number == "A" and at < len(each):
+            kept.append(f"{key}={each[at]}")
+        elif number == "R" and at + 1 < len(each):
+            kept.append(f"{key}={each[0]},{each[at + 1]}")
+    return ";".join(kept) or "."
 
 
 def _reason_to_skip(alternative: str, reference: str) -> str:

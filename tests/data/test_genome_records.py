@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import os
 import pickle
 
 import numpy as np
@@ -15,7 +16,7 @@ from isometry_data.bases import text_of
 from isometry_data.genomes import open_genome
 from isometry_data.intervals import Binned, Interval, check_intervals, read_bed, write_bed, write_bedgraph
 from isometry_data.tracks import Track, write_bigwig
-from isometry_data.variants import Variant, check_references, read_vcf
+from isometry_data.variants import Variant, check_references, read_vcf, write_vcf
 
 SINGLE = 1e-6  # relative: bigWig stores single precision
 LETTERS = "ACGTTGCAAACCGGTTNNRYACGT"
@@ -293,6 +294,44 @@ def test_what_is_no_vcf_is_one_line(tmp_path, text, message):
     refuses(read_vcf, written(tmp_path, text, "v.vcf"), message)
 
 
+def test_what_a_vcf_said_stays_beside_what_is_added(tmp_path):
+    pysam = pytest.importorskip("pysam")
+    about = [
+        "##contig=<ID=chr1,length=9>",
+        '##FILTER=<ID=q10,Description="quality below 10">',
+        *(
+            f'##INFO=<ID={key},Number={n},Type=Integer,Description="{key}">'
+            for key, n in zip("DARG", "1ARG", strict=True)
+        ),
+        '##INFO=<ID=SVTYPE,Number=1,Type=String,Description="kind">',
+        '##INFO=<ID=effect,Number=1,Type=Float,Description="an older one">',
+        '##FORMAT=<ID=GT,Number=1,Type=String,Description="genotype">',
+    ]
+    columns = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\ts1"
+    rows = [
+        "chr1\t1\trs1\tA\tC,<DEL>,G\t9.5\tq10\tD=7;A=1,2,3;R=0,1,2,3;G=1,2,3,4,5,6;effect=5\tGT\t0/1",
+        "chr1\t4\t.\tT\tG\t.\tPASS\tSVTYPE=X;A=4\tGT\t0/1",
+        "chr1\t5\t.\tT\tG",
+    ]
+    path, header = written(tmp_path, "\n".join(["##fileformat=VCFv4.3", *about, columns, *rows, ""]), "in.vcf"), []
+    variants = read_vcf(path, header=header)
+    write_vcf(tmp_path / "out.vcf", [(variant, {"effect": 0.5}) for variant in variants], header=header)
+    lines = (tmp_path / "out.vcf").read_text().splitlines()
+    assert [line.split("\t")[5:] for line in lines if line[0] != "#"] == [
+        ["9.5", "q10", "D=7;A=1;R=0,1;effect=0.5"],
+        ["9.5", "q10", "D=7;A=3;R=0,3;effect=0.5"],
+        [".", "PASS", "SVTYPE=X;A=4;effect=0.5"],
+        [".", ".", "effect=0.5"],
+    ]
+    assert lines[0] == "##fileformat=VCFv4.2"
+    assert lines[1:8] == about[:7]
+    assert "older" not in "".join(lines)
+    assert "FORMAT" not in "".join(lines)
+    with pysam.VariantFile(str(tmp_path / "out.vcf")) as again:
+        assert [record.info["effect"] for record in again] == [0.5] * 4
+    assert [str(variant) for variant in read_vcf(tmp_path / "out.vcf")] == [str(variant) for variant in variants]
+
+
 def test_pysam_reads_the_same_variants(tmp_path):
     pysam = pytest.importorskip("pysam")
     rng = np.random.default_rng(3)
@@ -442,11 +481,13 @@ def test_what_is_no_bedgraph_is_one_line(tmp_path, text, message):
     refuses(Track, written(tmp_path, text, "s.bedgraph"), message)
 
 
-def test_a_bigwig_that_is_cut_off_is_one_line(tmp_path):
+def test_a_bigwig_that_is_cut_off_is_one_line(tmp_path, capfd):
     pytest.importorskip("pyBigWig")
     write_bigwig(tmp_path / "s.bw", PARTS, SIZES)
     (tmp_path / "cut.bw").write_bytes((tmp_path / "s.bw").read_bytes()[:50])
     with pytest.raises(ValueError, match=r"cut\.bw: no bigWig, or cut off"):
         Track(tmp_path / "cut.bw")
+    os.write(2, b"others are heard\n")
+    assert capfd.readouterr().err == "others are heard\n"  # and libBigWig was not
     with pytest.raises(FileNotFoundError, match="no such file"):
         Track(tmp_path / "none.bw")

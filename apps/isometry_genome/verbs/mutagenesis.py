@@ -29,9 +29,10 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "--centre", type=int, metavar="BASE", help="of the window in which it is read (default: the region's own)"
     )
     parser.add_argument("--target", metavar="NAME", help="a class, a track, or language (default: of the first head)")
-    parser.add_argument(
-        "--one-strand", action="store_true", help="read the genome's strand alone, not the mean over both"
-    )
+    strands = parser.add_mutually_exclusive_group()
+    both, one = "the mean over both strands (default where training saw both)", "the genome's strand alone"
+    strands.add_argument("--both-strands", dest="is_both", action="store_true", default=None, help=both)
+    strands.add_argument("--one-strand", dest="is_both", action="store_false", default=None, help=one)
     parser.add_argument(
         "--out",
         type=Path,
@@ -51,7 +52,9 @@ def _run(options: argparse.Namespace, _rest: list[str]) -> int:
     for out in options.out:
         check_table_path(out, PICTURES)
         check_not_read(out, [options.genome])
-    told = _told(options)
+    from isometry_genome.readout import ONE_STRAND
+
+    told, is_both = _told(options)
     rows = as_rows(told)
     for out in options.out:
         _write(out, told, rows)
@@ -63,19 +66,22 @@ def _run(options: argparse.Namespace, _rest: list[str]) -> int:
     print(f"{told.target.name}{value} ({told.target.unit})")
     if told.slopes is not None:
         print(f"integrated gradients miss the difference that they share out by {told.slopes.incomplete:.2g}")
+    if options.is_both is None and not is_both:
+        print(ONE_STRAND)
     for out in options.out:
         print(f"written: {out}")
     return 0
 
 
-def _told(options: argparse.Namespace) -> Map:
+def _told(options: argparse.Namespace) -> tuple[Map, bool]:
+    """What is told, and whether of both strands."""
     from isometry_data.intervals import Interval, check_intervals
 
     from isometry_genome.asked import context_of
     from isometry_genome.dataset import Place
     from isometry_genome.files import genome_of
     from isometry_genome.mutagenesis import mutate, region_of, target_of
-    from isometry_genome.readout import names_of, trained
+    from isometry_genome.readout import names_of, reads_both, trained
     from isometry_genome.variant_effects import Asked
 
     chrom, start, end = parsed(options.region)
@@ -83,9 +89,9 @@ def _told(options: argparse.Namespace) -> Map:
     genome = genome_of(options.genome, settings.data)
     check_intervals([Interval(chrom, start, end, source="--region")], genome)
     names, length = names_of(settings), context_of(settings.data)
-    asked = Asked(model, genome, length, names, not options.one_strand)
+    asked = Asked(model, genome, length, names, reads_both(settings, options.is_both))
     region = region_of(Place(chrom, start, end), length, options.centre)
-    return mutate(region, target_of(options.target, model, names), asked)
+    return mutate(region, target_of(options.target, model, names), asked), asked.is_both
 
 
 def parsed(text: str) -> tuple[str, int, int]:

@@ -25,9 +25,10 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "--about", type=Path, metavar="FILE", help="BED: read each variant in the window about the nearest interval"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="a table, or .vcf with the effects as INFO")
-    parser.add_argument(
-        "--one-strand", action="store_true", help="read the genome's strand alone, not the mean over both"
-    )
+    strands = parser.add_mutually_exclusive_group()
+    both, one = "the mean over both strands (default where training saw both)", "the genome's strand alone"
+    strands.add_argument("--both-strands", dest="is_both", action="store_true", default=None, help=both)
+    strands.add_argument("--one-strand", dest="is_both", action="store_false", default=None, help=one)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<n> or mps")
     parser.set_defaults(run=_run)
     return parser
@@ -39,34 +40,39 @@ def _run(options: argparse.Namespace, _rest: list[str]) -> int:
     if options.out is not None:
         check_table_path(options.out, (VCF,))
         check_not_read(options.out, [file for file in (options.vcf, options.genome, options.about) if file])
-    told = _told(options)
+    from isometry_genome.readout import ONE_STRAND
+
+    header: list[str] = []
+    told, is_both = _told(options, header)
     if options.out is None:
         rows = [_row(*pair) for pair in told]
         print(as_json(rows)) if options.json else print_rows(_narrow(rows), SHOWN)
-        return 0
-    n, shown = _written(options.out, told)
-    if options.json:
-        print(as_json({"written": str(options.out), "variants": n}))
-        return 0
-    print_rows(_narrow(shown))
-    print(f"written: {options.out} ({n:,} variants)")
+    else:
+        n, shown = _written(options.out, told, header)
+        print(as_json({"written": str(options.out), "variants": n})) if options.json else print_rows(_narrow(shown))
+    if not options.json and options.is_both is None and not is_both:
+        print(ONE_STRAND)
+    if not options.json and options.out is not None:
+        print(f"written: {options.out} ({n:,} variants)")
     return 0
 
 
-def _told(options: argparse.Namespace) -> Iterator[Any]:
+def _told(options: argparse.Namespace, header: list[str]) -> tuple[Iterator[Any], bool]:
+    """Variants with their effects, and whether these are of both strands; lines of the header are told to `header`."""
     from isometry_data.variants import check_references, read_vcf
 
     from isometry_genome.asked import context_of
     from isometry_genome.files import genome_of
-    from isometry_genome.readout import names_of, trained
+    from isometry_genome.readout import names_of, reads_both, trained
     from isometry_genome.variant_effects import Asked, effects
 
-    variants, (model, settings) = read_vcf(options.vcf), trained(options.model, options.device)
+    variants, (model, settings) = read_vcf(options.vcf, header=header), trained(options.model, options.device)
     genome = genome_of(options.genome, settings.data)
     check_references(variants, genome)
     middles = None if options.about is None else _middles(options.about, genome)
-    asked = Asked(model, genome, context_of(settings.data), names_of(settings), not options.one_strand, middles)
-    return effects(variants, asked)
+    is_both = reads_both(settings, options.is_both)
+    asked = Asked(model, genome, context_of(settings.data), names_of(settings), is_both, middles)
+    return effects(variants, asked), is_both
 
 
 def _middles(file: Path, genome: Any) -> dict[str, Any]:
@@ -104,7 +110,7 @@ def _short(allele: str) -> str:
     return allele if len(allele) <= LONGEST_SHOWN else f"{allele[:4]}…[{len(allele)}]"
 
 
-def _written(out: Path, told: Iterable[Any]) -> tuple[int, list[dict[str, Any]]]:
+def _written(out: Path, told: Iterable[Any], header: list[str]) -> tuple[int, list[dict[str, Any]]]:
     """How many, and the first rows."""
     from isometry_data.variants import write_vcf
 
@@ -121,7 +127,7 @@ def _written(out: Path, told: Iterable[Any]) -> tuple[int, list[dict[str, Any]]]
             yield pair
 
     if out.suffix == VCF:
-        write_vcf(out, counted())
+        write_vcf(out, counted(), header=header)
     else:
         write_rows(out, (_row(*pair) for pair in counted()))
     return n, shown

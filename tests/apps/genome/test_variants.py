@@ -316,6 +316,30 @@ def test_table_and_vcf_hold_the_same_effects(genome, settings, tmp_path, capsys)
         assert float(value) == pytest.approx(float(rows[1][name]), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("data", "model", "flags", "is_both"),
+    [
+        ({}, {}, (), False),
+        ({}, {}, ("--both-strands",), True),
+        ({"flips": True}, {}, (), True),
+        ({"flips": True}, {}, ("--one-strand",), False),
+        ({"source": "genes"}, {}, (), True),
+        ({"source": "promoters"}, {}, (), False),
+        ({}, {"strands": "average"}, (), True),
+    ],
+)
+def test_both_strands_are_read_where_training_saw_both(
+    genome, settings, tmp_path, monkeypatch, capsys, data, model, flags, is_both
+):
+    path = vcf(tmp_path, ("chr1", "51", ".", TEXT[50], other(50)))
+    monkeypatch.setattr(readout, "trained", lambda run, device: (Linear(), settings.changed(data=data, model=model)))
+    asked = []
+    monkeypatch.setattr(variant_effects, "effects", lambda variants, how: asked.append(how) or iter(()))
+    assert command(tmp_path, path, *flags) == 0
+    assert [how.is_both for how in asked] == [is_both]
+    assert ("since training saw no other" in capsys.readouterr().out) == (not is_both and not flags)
+
+
 def test_json_holds_every_variant(genome, settings, tmp_path, capsys):
     path = vcf(tmp_path, *(("chr1", str(i + 1), ".", TEXT[i], other(i)) for i in range(50)))
     assert command(tmp_path, path, "--json") == 0
