@@ -43,6 +43,7 @@ class ProteinDataset:
         hidden: share of residues that are hidden for the language head; each epoch draws others.
         values: numbers of a whole protein by its name; all of the same count.
         kinds: class of a whole protein by its name.
+        value_names, class_names: what those numbers and classes are.
     """
 
     def __init__(
@@ -52,9 +53,12 @@ class ProteinDataset:
         hidden: float = 0.0,
         values: Mapping[str, Sequence[float]] | None = None,
         kinds: Mapping[str, int] | None = None,
+        value_names: Sequence[str] = (),
+        class_names: Sequence[str] = (),
     ):
         self.records, self.mapping, self.hidden = list(records), mapping, hidden
         self.values, self.kinds = values or {}, kinds or {}
+        self.value_names, self.class_names = tuple(value_names), tuple(class_names)
         self._n_values = len(next(iter(self.values.values()), ()))
         self._proteins: dict[int, Protein] = {}
 

@@ -60,6 +60,10 @@ class ModelSettings(Settings):
     """Of those numbers; filled from the data."""
     value_scales: tuple[float, ...] = ()
     """Their standard deviations; filled from the data."""
+    value_names: tuple[str, ...] = ()
+    """Columns of the labels that those numbers are; filled from the data."""
+    class_names: tuple[str, ...] = ()
+    """Of a whole protein, in the network's order; filled from the data."""
 
     @model_validator(mode="after")
     def _check(self) -> ModelSettings:
@@ -72,6 +76,16 @@ class ModelSettings(Settings):
         if "language" in self.heads and not self.is_bidirectional and self.stem:
             raise ValueError("the language head of a one-way net guesses the next residue; set stem 0, which sees it")
         return self
+
+
+def names_of_values(s: ModelSettings) -> tuple[str, ...]:
+    """The columns of the labels, or their numbers where the checkpoint does not know them."""
+    return s.value_names or tuple(str(i) for i in range(s.n_values))
+
+
+def names_of_classes(s: ModelSettings) -> tuple[str, ...]:
+    """As the labels call them, or their numbers where the checkpoint does not know them."""
+    return s.class_names or tuple(str(i) for i in range(s.n_classes))
 
 
 class ProteinModel(nn.Module):

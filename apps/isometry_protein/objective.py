@@ -16,7 +16,16 @@ from isometry_protein.contacts import known_pairs
 from isometry_protein.dataset import NO_LABEL, Protein
 from isometry_protein.letters import HIDDEN, N_AMINO_ACIDS
 from isometry_protein.model import ModelSettings, ProteinModel, calibrated_heads
-from isometry_protein.scores import DECIDES, accessibility_row, contact_rows, disorder_row, score, state_rows, told
+from isometry_protein.scores import (
+    DECIDES,
+    accessibility_row,
+    contact_rows,
+    disorder_row,
+    score,
+    state_rows,
+    told,
+    value_rows,
+)
 from isometry_protein.states import class_logits, groups_of, logits_within
 
 MOST_PAIRS = 20_000
@@ -166,7 +175,7 @@ def measure(net: nn.Module, batch: Protein) -> dict[str, Tensor]:
     if "contacts" in model.heads:
         rows |= contact_rows(net, features, batch)
     if "regression" in said:
-        rows["value"], rows["value_label"] = said["regression"], batch.value
+        rows |= value_rows(said["regression"], batch, model)
     if "classes" in said:
         rows["kind"], rows["kind_label"] = said["classes"].argmax(-1), batch.kind
     if "language" in said:

@@ -18,7 +18,7 @@ from isometry_protein.contacts import ContactHead, ContactMap, contact_map
 from isometry_protein.dataset import ProteinDataset
 from isometry_protein.formats import as_fasta, as_horiz, as_npz, as_rr, as_ss2, as_states
 from isometry_protein.letters import PAD, letters_of
-from isometry_protein.model import ProteinModel
+from isometry_protein.model import ModelSettings, ProteinModel, names_of_classes, names_of_values
 from isometry_protein.pictures import PICTURES, SIDE, Page, as_pictures
 
 RESIDUES_AT_ONCE = 16_384
@@ -93,8 +93,9 @@ def predict(model: nn.Module, _settings: Any, proteins: ProteinDataset, out: Pat
     found = predictions(model, records, with_embedding=out is not None and out.suffix == ".npz")
     if out is not None:
         write_whole(out, _encoded(out.suffix, model, records, found))
+    assert isinstance(model, ProteinModel)
     pairs = enumerate(zip(records, found, strict=True), start=1)
-    return [row for number, (record, prediction) in pairs for row in _rows(number, record, prediction)]
+    return [row for number, (record, of) in pairs for row in _rows(number, record, of, model.settings)]
 
 
 def _check_names(out: Path, records: list[ProteinRecord]) -> None:
@@ -195,10 +196,15 @@ def _calibrated(model: ProteinModel, said: dict[str, Tensor]) -> dict[str, Tenso
     return told
 
 
-def _rows(number: int, record: ProteinRecord, found: Prediction) -> Iterator[dict[str, Any]]:
+def _rows(number: int, record: ProteinRecord, found: Prediction, of: ModelSettings) -> Iterator[dict[str, Any]]:
     whole: dict[str, Any] = {"record": number, "protein": record.name}
-    end = {f"value_{i}": float(value) for i, value in enumerate([] if found.values is None else found.values)}
-    end |= {f"p_class_{i}": float(p) for i, p in enumerate([] if found.classes is None else found.classes)}
+    end: dict[str, Any] = {}
+    if found.values is not None:
+        end |= {f"value_{name}": float(v) for name, v in zip(names_of_values(of), found.values, strict=True)}
+    if found.classes is not None:
+        names = names_of_classes(of)
+        end["class"] = names[found.classes.argmax()]
+        end |= {f"p_class_{name}": float(p) for name, p in zip(names, found.classes, strict=True)}
     if found.three is None and found.accessibility is None and found.disorder is None:
         yield whole | {"length": len(record)} | end
         return

@@ -12,7 +12,7 @@ from torch import Tensor
 from isometry_protein.confidences import Told, calibration_errors, sure_rows
 from isometry_protein.contacts import PAIRS_AT_ONCE, ContactHead, known_pairs
 from isometry_protein.dataset import NO_LABEL, Protein
-from isometry_protein.model import ProteinModel
+from isometry_protein.model import ModelSettings, ProteinModel, names_of_values
 from isometry_protein.states import N_CLASSES, N_STATES
 
 DECIDES: dict[str, tuple[str, Literal["smaller", "larger"]]] = {
@@ -20,7 +20,7 @@ DECIDES: dict[str, tuple[str, Literal["smaller", "larger"]]] = {
     "rsa": ("rsa_pearson", "larger"),
     "disorder": ("disorder_mcc", "larger"),
     "contacts": ("contacts_long_l5", "larger"),
-    "regression": ("mae", "smaller"),
+    "regression": ("mae_scaled", "smaller"),
     "classes": ("accuracy", "larger"),
     "language": ("perplexity", "smaller"),
 }
@@ -52,6 +52,16 @@ def accessibility_row(predicted: Tensor, batch: Protein) -> Tensor:
 def disorder_row(logits: Tensor, batch: Protein) -> Tensor:
     """[n, 2, 2] residues by label and verdict."""
     return _confusion(batch.disorder, (logits > 0).long(), 2)
+
+
+VALUE = "value/"  # begins the name of a row of errors, before that of the number
+
+
+def value_rows(predicted: Tensor, batch: Protein, model: ModelSettings) -> dict[str, Tensor]:
+    """[n] |error| of each number of a whole protein, in its unit, and [n, n_values] in standard deviations."""
+    errors = (predicted - batch.value).abs()
+    own = {f"{VALUE}{name}": errors[:, i] for i, name in enumerate(names_of_values(model))}
+    return own | {"value_scaled": errors / errors.new_tensor(model.value_scales)}
 
 
 def told(net: ProteinModel, said: dict[str, Tensor], batch: Protein) -> Told:
@@ -120,6 +130,7 @@ def score(rows: dict[str, np.ndarray]) -> dict[str, float]:
 
     q3, q8: share of residues whose state is right; per_chain: mean over proteins of that share. mcc: Matthews'
     correlation. contacts_…_l5: mean over proteins of the share of contacts among the length/5 most probable pairs.
+    mae_…: of each number of whole proteins, in its unit; mae_scaled: of all, in standard deviations of training.
     head/ece, head/ece_before: calibration error with and without the head's temperature.
     """
     scores: dict[str, float] = {}
@@ -178,11 +189,11 @@ def _contacts(rows: np.ndarray) -> dict[str, float]:
 
 
 def _whole(rows: dict[str, np.ndarray]) -> dict[str, float]:
-    scores = {}
-    if "value" in rows:
-        errors = np.abs(rows["value"] - rows["value_label"])
-        if not np.isnan(errors).all():
-            scores["mae"] = float(np.nanmean(errors))
+    scores: dict[str, float] = {}
+    errors = {f"mae_{name.removeprefix(VALUE)}": of for name, of in rows.items() if name.startswith(VALUE)}
+    if "value_scaled" in rows:
+        errors["mae_scaled"] = rows["value_scaled"]
+    scores |= {name: float(np.nanmean(of)) for name, of in errors.items() if not np.isnan(of).all()}
     if "kind" in rows and (is_known := rows["kind_label"] != NO_LABEL).any():
         scores["accuracy"] = float((rows["kind"] == rows["kind_label"])[is_known].mean())
     return scores

@@ -11,7 +11,7 @@ from isometry_protein.contacts import ContactHead
 from isometry_protein.model import ModelSettings, ProteinModel
 from isometry_protein.states import class_logits
 
-_MEANINGFUL = ("heads", "is_bidirectional", "mapping", "n_values", "n_classes")
+_MEANINGFUL = ("heads", "is_bidirectional", "mapping", "n_values", "n_classes", "value_names", "class_names")
 
 
 class ProteinEnsemble(ProteinModel):

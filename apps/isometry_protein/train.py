@@ -54,12 +54,15 @@ def data(settings: ProteinSettings) -> Data:
 
 def _dataset(settings: ProteinSettings, records: list, whole: WholeLabels | None = None) -> ProteinDataset:
     is_masked = "language" in settings.model.heads and settings.model.is_bidirectional
+    whole = whole or WholeLabels({}, {})
     return ProteinDataset(
         records,
         settings.model.mapping,
         HIDDEN if is_masked else 0.0,
-        whole.values if whole else None,
-        whole.kinds if whole else None,
+        whole.values,
+        whole.kinds,
+        whole.columns,
+        whole.classes,
     )
 
 
@@ -121,19 +124,21 @@ def tested(settings: ProteinSettings) -> tuple[ProteinDataset | None, dict[str, 
 
 
 def learn(settings: ProteinSettings, data: Data) -> ProteinSettings:
-    """Whether eight states are known, how many numbers and classes a protein has, the numbers' means and scales."""
+    """Whether eight states are known, which numbers and classes a protein has, the numbers' means and scales."""
     train = data.train
     assert isinstance(train, ProteinDataset)
     values = np.array([train.values[r.name] for r in train.records if r.name in train.values])
     has_eight = any(record.ss8 is not None for record in train.records)
     changes: dict[str, Any] = {
         "has_eight": has_eight,
-        "n_classes": max(train.kinds.values(), default=-1) + 1,
+        "n_classes": len(train.class_names),
+        "class_names": train.class_names,
         "n_values": 0,
     }
     if values.size:
         means, scales = np.nanmean(values, 0), np.nanstd(values, 0)
-        changes |= {"n_values": values.shape[1], "value_means": tuple(means.tolist())}
+        changes |= {"n_values": values.shape[1], "value_names": train.value_names}
+        changes["value_means"] = tuple(means.tolist())
         changes["value_scales"] = tuple(np.where(scales > 0, scales, 1.0).tolist())
     return settings.changed(model=changes)
 

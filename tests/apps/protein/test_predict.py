@@ -80,6 +80,14 @@ def test_whole_proteins_have_a_row_each(predicted):
     assert np.isfinite([row["value_1"] for row in rows]).all()
 
 
+def test_numbers_and_classes_go_by_the_names_of_the_labels(predicted):
+    names = {"value_names": ("tm", "yield"), "class_names": ("no", "some", "much")}
+    rows, _, _ = predicted("y.csv", heads=("regression", "classes"), **names)
+    ends = [f"p_class_{name}" for name in names["class_names"]]
+    assert list(rows[0]) == ["record", "protein", "length", "value_tm", "value_yield", "class", *ends]
+    assert all(row[f"p_class_{row['class']}"] == max(row[end] for end in ends) for row in rows)
+
+
 def test_ss2_is_read_as_psipred_writes_it(predicted):
     rows, out, _ = predicted("y.ss2")
     blocks = out.read_text().split("# PSIPRED VFORMAT")[1:]

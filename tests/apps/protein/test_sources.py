@@ -76,6 +76,7 @@ def test_settings_learn_what_the_labels_tell(state_file, tmp_path):
     data = APP.data(settings)
     model = APP.learn(settings, data).model
     assert (model.n_values, model.n_classes, model.has_eight) == (2, 2, False)
+    assert (model.value_names, model.class_names) == (("stability", "yield"), ("not", "soluble"))
     values = np.array([data.train[i].value.numpy() for i in range(len(data.train))])
     assert model.value_means == pytest.approx(values.mean(0).tolist())
     assert model.value_scales == pytest.approx(values.std(0).tolist(), rel=1e-5)

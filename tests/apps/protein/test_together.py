@@ -61,6 +61,8 @@ def test_members_that_do_not_say_the_same_are_refused(make_model):
         ProteinEnsemble([make_model(), make_model(mapping="H/E")])
     with pytest.raises(ValueError, match="member 2 has heads"):
         ProteinEnsemble([make_model(), make_model(heads=("ss", "rsa"))])
+    with pytest.raises(ValueError, match="member 2 has class_names"):
+        ProteinEnsemble([make_model(heads=("classes",), class_names=names) for names in (tuple("abc"), tuple("acb"))])
 
 
 def test_the_app_asks_its_ensembles_so():
