@@ -50,7 +50,8 @@ class Estimate:
 
     def times(self, factor: float) -> Estimate:
         """In another unit."""
-        return Estimate(*(number * factor for number in astuple(self)[:-1]), self.method)
+        value, low, high, missed, alone = (number * factor for number in astuple(self)[:-1])
+        return Estimate(value, low, high, missed, alone, self.method)
 
 
 def mutual_information(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> Estimate:
@@ -92,7 +93,8 @@ def mutual_information(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> Estimate
     low = parts.mean() - TWO_SIDED * np.hypot(_standard_error(parts), whole.chance)
     high = best.mean() + TWO_SIDED * np.hypot(_standard_error(best), whole.chance) + missed
     numbers = np.array([best.mean(), low, high, missed, whole.nats])
-    return Estimate(*(np.maximum(numbers, 0) / NATS).tolist(), method)
+    value, low, high, missed, alone = (np.maximum(numbers, 0) / NATS).tolist()
+    return Estimate(value, low, high, missed, alone, method)
 
 
 def _check_varies(values: Array, what: str) -> None:

@@ -56,7 +56,7 @@ def _disagreement(critics: Sequence[FoldCritic]) -> float:
         rows = own.test[:BLOCK]
         # Gaussian starts differ, too; what all samples say of them is known.
         tables = torch.stack([_learned(one, rows) for one in critics]) + own.seen(rows).gaussian()
-        gains.append(bound(tables.mean(0)) - torch.stack([bound(table) for table in tables]).mean())
+        gains.append(float(bound(tables.mean(0)) - torch.stack([bound(table) for table in tables]).mean()))
     n = len(critics)
     return max(float(np.mean(gains)), 0.0) * 2 * n / (n - 1)  # the mean of n gains (n - 1) / 2n of the divergence
 
