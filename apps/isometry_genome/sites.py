@@ -5,7 +5,6 @@ Nothing here is learnt. Motifs are those of yeast: what its origins, centromeres
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -20,6 +19,11 @@ FIDELITY = 0.85
 """Share of the bases that the consensus allows, at each position."""
 CHUNK = 8192
 """Bases that are read at once: what is computed of them stays in the processor's cache."""
+
+LEAST = -20.0
+"""Log-odds where nothing can stand."""
+MARGIN = 128
+"""Bases beyond those, in which what stands before a site may lie."""
 
 
 class Site(NamedTuple):
@@ -61,9 +65,6 @@ def log_odds(consensus: str) -> Tensor:
     return torch.where(n < 4, (share / torch.tensor(BACKGROUND)).log(), torch.zeros(()))
 
 
-_OF_N = float(log_odds("W")[0].mean())
-
-
 class Sites(nn.Module):
     """Features of cells: the log-odds that a site of each motif lies there, on each strand, and pairs of bases.
 
@@ -80,7 +81,7 @@ class Sites(nn.Module):
         self.kernel = max(len(m) for site in SITES for m in (site.consensus, site.lead)) | 1
         self.leads = [i for i, site in enumerate(SITES) if site.lead]
         self.n_features = 2 * (len(SITES) + len(_HALF_OF_PAIRS))
-        motifs = [site.consensus for site in SITES] + [SITES[i].lead for i in self.leads]
+        motifs = [site.consensus for site in SITES] + [SITES[i].lead for i in self.leads] + ["W"]
         self.weights: Tensor
         self.register_buffer("weights", self._laid_out(motifs), persistent=False)
 
@@ -98,39 +99,37 @@ class Sites(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[n, length, 4] in `unit`, N as zeros, to [n, length / size, n_features]."""
         bases = x / self.unit + 0.25
-        ahead, back = self._scores(bases)
-        threshold = torch.tensor([site.threshold for site in SITES], dtype=x.dtype, device=x.device)
-        found = [0.3 * functional.softplus(self._of_cells(scores) - threshold) for scores in (ahead, back)]
+        beyond = self.kernel // 2 + MARGIN
+        padded = functional.pad(bases, (0, 0, beyond, beyond), value=0.25).transpose(1, 2)
+        pieces = [padded[..., start : start + CHUNK + 2 * beyond] for start in range(0, x.shape[1], CHUNK)]
+        ahead, back = (torch.cat(parts, 1) for parts in zip(*(self._found(piece) for piece in pieces), strict=True))
         pairs = self._pairs(bases)
-        return torch.cat([found[0], pairs[..., 0], pairs[..., 1].flip(-1), found[1].flip(-1)], -1)
+        return torch.cat([ahead, pairs[..., 0], pairs[..., 1].flip(-1), back.flip(-1)], -1)
 
-    def _scores(self, bases: Tensor) -> tuple[Tensor, Tensor]:
-        """[n, length, sites] log-odds of a site about each base, on the strand given and on the other."""
-        n_sites, half = len(SITES), self.kernel // 2
-        weights = self.weights.to(bases.dtype).flatten(0, 1).flatten(1)
-        padded = functional.pad(bases, (0, 0, half, half), value=0.25)
-        parts = []
-        for start in range(0, bases.shape[1], CHUNK):
-            piece = padded[:, start : start + CHUNK + 2 * half].flatten(1)
-            parts.append(functional.linear(piece.unfold(1, 4 * self.kernel, 4), weights))
-        ahead, back = torch.cat(parts, 1).chunk(2, -1)
-        backward = self._with_company(back.flip(1), bases.flip(1, 2)).flip(1)
-        return self._with_company(ahead, bases)[..., :n_sites], backward[..., :n_sites]
+    def _found(self, bases: Tensor) -> list[Tensor]:
+        """[n, 4, length] of a piece to [n, cells, sites] of the strand given and of the other."""
+        weights = self.weights.to(bases.dtype).flatten(0, 1).transpose(1, 2)
+        ahead, back = functional.conv1d(bases.contiguous(), weights).chunk(2, 1)
+        both = self._with_company(ahead), self._with_company(back.flip(2)).flip(2)
+        threshold = torch.tensor([site.threshold for site in SITES], dtype=bases.dtype, device=bases.device)
+        return [0.3 * functional.softplus(self._of_cells(scores) - threshold) for scores in both]
 
-    def _with_company(self, scores: Tensor, bases: Tensor) -> Tensor:
-        """Scores of sites, with those of what stands before them."""
-        scores = scores.clone()
+    def _with_company(self, scores: Tensor) -> Tensor:
+        """[n, motifs, length] to scores of sites with those of what stands before them, [n, sites, length]."""
+        found = list(scores[:, : len(SITES)].unbind(1))
+        letters = scores[:, -1:]
         for row, i in enumerate(self.leads):
-            site, lead = SITES[i], scores[..., len(SITES) + row]
-            letters = bases @ log_odds("W")[0].to(bases)
-            scores[..., i] += _before(letters, site.run, self.kernel // 2 - self._start(site.consensus))
+            site, lead = SITES[i], scores[:, len(SITES) + row : len(SITES) + row + 1]
             # Scores stand at middles of kernels: from that of the site back to that of the lead.
             back = self._start(site.lead) - self._start(site.consensus) + len(site.lead)
-            scores[..., i] += _best_before(lead, site.gaps[0] + back, site.gaps[1] + back)
-        return scores
+            run = _before(letters, site.run, self.kernel // 2 - self._start(site.consensus))
+            found[i] = found[i] + run + _best_before(lead, site.gaps[0] + back, site.gaps[1] + back)
+        return torch.stack(found, 1)
 
     def _of_cells(self, scores: Tensor) -> Tensor:
-        return scores.unflatten(1, (-1, self.size)).logsumexp(2) - math.log(self.size)
+        """[n, sites, length] of a piece to logarithms of mean likelihood ratios, [n, cells, sites]."""
+        inner = scores[..., MARGIN:-MARGIN].unflatten(2, (-1, self.size))
+        return inner.exp().mean(3).add(1e-30).log().transpose(1, 2)  # below is no site
 
     def _pairs(self, bases: Tensor) -> Tensor:
         """[n, cells, 10, 2] how often each pair of bases comes in a cell, and its reverse complement."""
@@ -141,13 +140,12 @@ class Sites(nn.Module):
 
 
 def _before(values: Tensor, n: int, distance: int) -> Tensor:
-    """[n, length] the sum of the `n` values that end `distance` before each place."""
-    padded = functional.pad(values, (n + distance, 0), value=_OF_N)
-    return n * functional.avg_pool1d(padded[:, None], n, 1)[:, 0, : values.shape[1]]
+    """[n, length] of [n, 1, length]: the sum of the `n` values that end `distance` before each place."""
+    padded = functional.pad(values, (n + distance, 0))
+    return n * functional.avg_pool1d(padded, n, 1)[:, 0, : values.shape[2]]
 
 
 def _best_before(values: Tensor, first: int, last: int) -> Tensor:
-    """[n, length] the largest value `first` to `last` before each place."""
-    padded = functional.pad(values, (last, 0), value=float("-inf"))
-    best = functional.max_pool1d(padded[:, None], last - first + 1, 1)[:, 0, : values.shape[1]]
-    return best.clamp(min=-20.0)
+    """[n, length] of [n, 1, length]: the largest value `first` to `last` before each place."""
+    padded = functional.pad(values, (last, 0), value=LEAST)
+    return functional.max_pool1d(padded, last - first + 1, 1)[:, 0, : values.shape[2]]
