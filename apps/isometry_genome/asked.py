@@ -64,11 +64,12 @@ class SourceSettings(Settings):
     kinds: tuple[str, ...] = ("CDS",)
     """files: kinds of features that make gene structure."""
     valid: tuple[str, ...] = ()
-    """files: sequences to validate on. None: about a tenth of the bases, whole sequences."""
+    """files: sequences to validate on. None: about a tenth of the bases, whole sequences, or of one alone a stretch."""
     test: tuple[str, ...] = ()
     """files: sequences to test on. None: another tenth, unless data.valid is given."""
     most_unknown: float = Field(default=0.5, ge=0, le=1)
-    """files: a window with a greater share of N, or reaching farther beyond its sequence, is left out."""
+    """files: a window with a greater share of N, or reaching farther beyond its sequence, is left out; windows are
+    as wide as data.length, whatever the interval."""
     most_shared: float | None = Field(default=0.05, ge=0, le=1)
     """files: training is refused where a greater share of the held-out windows have a near copy among the training
     windows. None: not looked for."""

@@ -168,6 +168,17 @@ class WindowDataset:
             window = window._replace(codes=window.codes.masked_fill(is_masked, N))
         return flipped(window, self.facts.strands) if reading.flips and rng.random() < 0.5 else window
 
+    def segment_counts(self) -> np.ndarray:
+        """[n_segments] bases of each class in all windows."""
+        counts = np.zeros(len(self.facts.segments), dtype=np.int64)
+        for place in self.places:
+            start = self._middle(place) - self.reading.length // 2
+            own = self._segments(place.chrom, start, start + self.reading.length)
+            found = np.bincount(own[own >= 0].numpy(), minlength=len(counts))
+            swap = self.facts.strands.segments if place.is_minus else ()
+            counts += found[list(swap)] if swap else found
+        return counts
+
     def _place(self, index: int) -> Place:
         if not 0 <= index < len(self.places):
             raise IndexError(f"window {index} of a data set of {len(self.places)}")

@@ -21,7 +21,7 @@ from isometry_data.tracks import Track
 from isometry_genome import genes
 from isometry_genome.asked import Found, SourceSettings, Split, Wanted, context_of, reading, thinned
 from isometry_genome.dataset import Facts, Place, WindowDataset
-from isometry_genome.folds import chromosome_split, thirds
+from isometry_genome.folds import chromosome_split, stretch_split, thirds
 from isometry_genome.signals import Files
 
 _log = logging.getLogger(__name__)
@@ -62,8 +62,8 @@ def of_files(settings: SourceSettings, wanted: Wanted, _seed: int) -> Found:
     kept = kept_of(candidates, genome, length, settings.most_unknown, "classes" in wanted.heads, are_whole=whole)
     if not kept.places:
         raise ValueError(f"{kept.note(str(settings.genome))}; windows have {length:,} bases (data.length)")
-    parts = _split(settings, genome, kept.places)
-    notes = [kept.note(str(settings.genome)), *_homology(settings, genome, parts)]
+    parts, how = _split(settings, genome, kept.places, length)
+    notes = [kept.note(str(settings.genome)), *how, *_homology(settings, genome, parts, length)]
     signal = signal_of(settings.tracks, genome)
     segments, of_bases = (), None
     if settings.annotation:
@@ -185,7 +185,7 @@ def kept_of(
             left_out["no class"] += 1
         elif key in seen:
             left_out[again if seen[key] == place.label else f"{again}, of another class"] += 1
-        elif unknown_share(genome, place, length) > most_unknown:
+        elif unknown_share(genome, place, place.end - place.start if are_whole else length) > most_unknown:
             left_out[f"more than {most_unknown:.0%} unknown"] += 1
         else:
             kept.append(place)
@@ -195,31 +195,64 @@ def kept_of(
 
 
 def unknown_share(genome: Genome, place: Place, length: int) -> float:
-    """Of N, and of what lies beyond the sequence, in the window about the place's centre (no longer than the place)."""
-    span = min(length, place.end - place.start)
-    start = (place.start + place.end) // 2 - span // 2
-    letters = genome.fetch(place.chrom, start, start + span, pads=True)
+    """Of N, and of what lies beyond the sequence, in the window about the place's centre."""
+    start = (place.start + place.end) // 2 - length // 2
+    letters = genome.fetch(place.chrom, start, start + length, pads=True)
     return float(np.isin(letters, (ord("N"), ord("n"))).mean())
 
 
-def _split(settings: SourceSettings, genome: Genome, places: list[Place]) -> dict[str, list[Place]]:
+def _split(
+    settings: SourceSettings, genome: Genome, places: list[Place], length: int
+) -> tuple[dict[str, list[Place]], list[str]]:
+    """The parts, and what is to be said of them."""
     if settings.labels is not None and not settings.valid and not settings.test:
         letters = [genome.fetch(p.chrom, p.start, p.end).tobytes().decode() for p in places]
         parts = thirds(letters, np.array([place.label for place in places]), settings.fold)
-        return {name: [places[i] for i in own] for name, own in parts.items()}
+        return {name: [places[i] for i in own] for name, own in parts.items()}, []
     used = {place.chrom for place in places}
+    if len(used) == 1 and not settings.valid and not settings.test:
+        return _by_stretches(genome, places, length)
     lengths = {name: length for name, length in genome.lengths.items() if name in used}
     names = chromosome_split(lengths, settings.valid, settings.test)
-    return {part: [place for place in places if place.chrom in set(own)] for part, own in names.items()}
+    return {part: [place for place in places if place.chrom in set(own)] for part, own in names.items()}, []
 
 
-def _homology(settings: SourceSettings, genome: Genome, parts: dict[str, list[Place]]) -> list[str]:
+def _by_stretches(genome: Genome, places: list[Place], length: int) -> tuple[dict[str, list[Place]], list[str]]:
+    """Of the only sequence; raises ValueError where a part has no window."""
+    chrom, middles = places[0].chrom, np.array([(place.start + place.end) // 2 for place in places])
+    numbers = stretch_split(middles, length, genome.lengths[chrom] if genome.is_circle(chrom) else None)
+    if not all(map(len, numbers.values())):
+        raise ValueError(
+            f"{genome.file}: {len(places):,} windows of {length:,} bases on {chrom} alone make no three stretches that "
+            "lie a window apart; give more windows, shorter ones (data.length), or more sequences"
+        )
+    parts = {part: [places[i] for i in own] for part, own in numbers.items()}
+    told = [
+        f"{part} {first:,}-{last:,}" for part, own in parts.items() for first, last in [_reach(own, length, genome)]
+    ]
+    n_between = len(places) - sum(map(len, parts.values()))
+    return parts, [f"stretches of {chrom}: {', '.join(told)}; {n_between:,} windows left out between them"]
+
+
+def _reach(places: Sequence[Place], length: int, genome: Genome) -> tuple[int, int]:
+    """From the first to the last base of windows on one sequence."""
+    starts = [(place.start + place.end) // 2 - length // 2 for place in places]
+    return max(min(starts), 0), min(max(starts) + length, genome.lengths[places[0].chrom])
+
+
+def _homology(settings: SourceSettings, genome: Genome, parts: dict[str, list[Place]], length: int) -> list[str]:
     """What the held-out sequences share with those of training. Raises ValueError where it is too much."""
     if settings.most_shared is None:
         return ["held-out sequences were not compared with those of training (data.most_shared none)"]
     names = {part: {place.chrom for place in own} for part, own in parts.items()}
-    held = sequences_of(genome, names["valid"] | names["test"])
-    found = shared_windows(sequences_of(genome, names["train"]), held)
+    if names["train"] & (names["valid"] | names["test"]):  # stretches
+        spans = {part: _reach(own, length, genome) for part, own in parts.items()}
+        (chrom,) = names["train"]
+        letters = {part: {f"{chrom}:{a}-{b}": genome.fetch(chrom, a, b)} for part, (a, b) in spans.items()}
+        train, held = letters["train"], letters["valid"] | letters["test"]
+    else:
+        train, held = sequences_of(genome, names["train"]), sequences_of(genome, names["valid"] | names["test"])
+    found = shared_windows(train, held)
     share = shared_share(found, held)
     if share > settings.most_shared:
         first = found[0]

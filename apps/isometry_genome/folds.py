@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -78,10 +79,25 @@ def chromosome_split(
             rest = [name for name in rest if name not in chosen[part]]
     if not rest or not chosen["valid"]:
         raise ValueError(
-            f"{len(lengths)} sequences cannot be split by whole sequences; name some with data.valid and data.test, "
-            "and leave some to train on"
+            f"{', '.join(list(lengths)[:8])}: nothing is left to {'train' if not rest else 'validate'} on; name other "
+            "sequences with data.valid and data.test, or none of them"
         )
     return {"train": rest, **chosen}
+
+
+def stretch_split(middles: np.ndarray, length: int, n: int | None = None) -> dict[str, np.ndarray]:
+    """Numbers of the windows of one sequence that train, validate and test: those within the first eight tenths, the
+    next, and the last, so cut that a window's length lies between the parts. Windows nearer to a cut are in none.
+
+    Args:
+        middles: of the windows; the tenths are of them.
+        length: bases of a window.
+        n: bases of a circle, whose origin is a cut, too; None: beyond the ends there is nothing.
+    """
+    cuts = np.quantile(middles, (0.8, 0.9))
+    edges = [-np.inf, *cuts, np.inf] if n is None else [0, *cuts, n]
+    parts = [(middles - length >= first) & (middles + length <= last) for first, last in pairwise(edges)]
+    return {name: np.flatnonzero(own) for name, own in _named(*parts)}
 
 
 def _tenth(names: list[str], lengths: Mapping[str, int]) -> list[str]:

@@ -26,7 +26,7 @@ from isometry_genome.formats import (
 )
 from isometry_genome.genes import CLASSES
 from isometry_genome.model import GenomeModel
-from isometry_genome.readout import Names, as_numbers, n_at_once, names_of
+from isometry_genome.readout import Names, as_numbers, n_at_once, names_of, unknown_shares
 from isometry_genome.runs import runs
 from isometry_genome.windows import Stretch, plan_of, spoken, stretches
 
@@ -46,6 +46,8 @@ class Prediction(NamedTuple):
     """[length, n_segments] probabilities"""
     bases: np.ndarray | None
     """[length, 4] probabilities of A, C, G, T"""
+    unknown: float
+    """Share of the window's letters that say nothing."""
 
 
 def predictions(model: nn.Module, codes: Sequence[Tensor]) -> Iterator[Prediction]:
@@ -67,8 +69,8 @@ def predictions(model: nn.Module, codes: Sequence[Tensor]) -> Iterator[Predictio
 def _of_batch(model: GenomeModel, codes: Tensor) -> Iterator[Prediction]:
     found = {name: as_numbers(values) for name, values in spoken(model, codes).items()}
     names = ("classes", "profile", "segments", "language")
-    for row in range(len(codes)):
-        yield Prediction(*(found[name][row] if name in found else None for name in names))
+    for row, unknown in enumerate(unknown_shares(codes)):
+        yield Prediction(*(found[name][row] if name in found else None for name in names), unknown)
 
 
 class _Codes(Sequence):
@@ -167,7 +169,7 @@ def _row(
         row |= _means("mean", names.tracks, found.profile, strands.tracks)
     if found.segments is not None:
         row |= _means("share", names.segments, found.segments, strands.segments)
-    return row
+    return row | {"unknown": found.unknown}
 
 
 def _means(what: str, names: Sequence[str], said: np.ndarray, swap: Sequence[int]) -> dict[str, float]:
@@ -194,7 +196,7 @@ def _bins(parts: Iterator[Stretch], names: Sequence[str], size: int) -> Iterator
             start = part.start + number * size
             at = {"record": part.record, "chrom": part.chrom, "start": start, "end": min(start + size, part.end)}
             told = (None if np.isnan(value) else float(value) for value in values)
-            yield at | dict(zip(names, told, strict=True))
+            yield at | dict(zip(names, told, strict=True)) | {"unknown": part.unknown}
 
 
 def _runs(parts: Iterator[Stretch], names: Names) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from isometry_genome.asked import ON_BOTH_STRANDS
 from isometry_genome.dataset import Sequences
-from isometry_genome.letters import codes_of
+from isometry_genome.letters import N, codes_of
 from isometry_genome.model import GenomeModel, calibrated_heads, turned_outputs
 from isometry_genome.objective import probabilities
 from isometry_genome.strands import turned
@@ -75,6 +75,11 @@ def _calibrated(model: GenomeModel, x: Tensor) -> dict[str, Tensor]:
 def shown(model: GenomeModel, codes: Tensor) -> Tensor:
     """[..., 4] probabilities of codes, where the model lives and in its type."""
     return probabilities(codes.to(next(model.parameters()).device), model)
+
+
+def unknown_shares(codes: Tensor) -> list[float]:
+    """Of windows of codes [n, length], the share of letters that say nothing: N, and what lies beyond the ends."""
+    return (codes == N).double().mean(1).tolist()
 
 
 def fetched(sequences: Sequences, chrom: str, start: int, end: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from isometry_genome.predict import OWN_FORMATS, predict
 from isometry_genome.sources import windows
 from isometry_genome.symmetries import symmetries
 
+_log = logging.getLogger(__name__)
 LEAST_MEAN = 1e-3
 """Of counts, where training has none."""
 N_LOOKED_AT = 64
@@ -88,11 +90,13 @@ def learn(settings: GenomeSettings, data: Data) -> GenomeSettings:
             means = tuple(max(*pair, LEAST_MEAN) for pair in zip(means, scales, strict=True))
         model |= {"track_means": means, "track_scales": scales}
     if "classes" in heads:
-        labels = _labels(train)
-        loss["class_weights"] = _weights(labels, len(facts.classes), settings.loss.class_balance)
+        counts = _counts(_labels(train), facts.classes)
+        loss["class_weights"] = _weights(counts, facts.classes, settings.loss.class_balance)
     if "segments" in heads:
-        labels = np.concatenate([window.segments.numpy() for window in looked_at])
-        loss["segment_weights"] = _weights(labels, len(facts.segments), settings.loss.segment_balance)
+        counts = _counts(np.concatenate([window.segments.numpy() for window in looked_at]), facts.segments)
+        if not counts.all() and isinstance(train, WindowDataset):  # rare ones are sought in all windows
+            counts = train.segment_counts()
+        loss["segment_weights"] = _weights(counts, facts.segments, settings.loss.segment_balance)
     names: dict[str, Any] = {"class_names": facts.classes, "track_names": facts.tracks, "segment_names": facts.segments}
     if isinstance(train, WindowDataset):
         names["length"] = train.reading.length
@@ -114,11 +118,17 @@ def _scales(values: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(means.tolist()), tuple(np.where(scales > 0, scales, 1.0).tolist())
 
 
-def _weights(labels: np.ndarray, n_classes: int, balance: float) -> tuple[float, ...]:
-    """Of each class, so that their mean over the windows is 1: its frequency to the power of -balance."""
-    counts = np.bincount(labels[labels != NO_LABEL], minlength=n_classes).astype(float)
+def _counts(labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    return np.bincount(labels[labels != NO_LABEL], minlength=len(names))
+
+
+def _weights(counts: np.ndarray, names: Sequence[str], balance: float) -> tuple[float, ...]:
+    """Of each class, so that their mean over the labels is 1: its frequency to the power of -balance."""
+    counts = counts.astype(float)
     if not counts.any():
         return ()
+    if absent := [name for name, count in zip(names, counts, strict=True) if not count]:
+        _log.warning("nothing that is trained on is of class %s; it cannot be learnt", ", ".join(absent))
     weights = np.where(counts > 0, np.maximum(counts, 1) ** -balance, 0.0)
     return tuple((weights * counts.sum() / (weights @ counts)).tolist())
 

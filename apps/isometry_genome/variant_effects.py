@@ -24,7 +24,7 @@ from isometry_genome.heads import is_count
 from isometry_genome.letters import BASE_OF, N, codes_of
 from isometry_genome.model import GenomeModel
 from isometry_genome.objective import LEAST_RATE
-from isometry_genome.readout import Names, as_numbers, calibrated, fetched, log_odds, n_at_once, shown
+from isometry_genome.readout import Names, as_numbers, calibrated, fetched, log_odds, n_at_once, shown, unknown_shares
 
 Effects = dict[str, float | None]
 Said = dict[str, np.ndarray]
@@ -162,6 +162,7 @@ def _of_one(pair: tuple[Allele, Allele], said: dict[Allele, Said], hidden: dict[
         found |= _of_segments(reference["segments"], alternative["segments"], ours, theirs, asked.names.segments)
     if "language" in asked.model.settings.heads:
         found |= _of_language(pair, said, hidden, asked)
+    (found["unknown"],) = unknown_shares(codes_with(pair[0], asked)[None])
     return found
 
 

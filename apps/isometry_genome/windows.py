@@ -18,7 +18,7 @@ from torch import Tensor
 from isometry_genome.dataset import Place, Sequences
 from isometry_genome.letters import N, reverse_complement
 from isometry_genome.model import GenomeModel, ModelSettings, turned_outputs
-from isometry_genome.readout import as_numbers, calibrated, fetched, n_at_once, shown
+from isometry_genome.readout import as_numbers, calibrated, fetched, n_at_once, shown, unknown_shares
 
 MARGIN, RAMP = 1 / 8, 1 / 8
 """Of a window, on either side: 5/8 of each window are new, so that a sequence is read 1.6 times."""
@@ -56,6 +56,8 @@ class Stretch(NamedTuple):
     """[ceil((end - start) / resolution), n_tracks] in the tracks' own unit; NaN of bins without any known base"""
     segments: np.ndarray | None
     """[end - start, n_segments] probabilities"""
+    unknown: float = 0.0
+    """Share of the letters that say nothing in the window that was read, of two that blend in the second."""
 
 
 class _Job(NamedTuple):
@@ -82,7 +84,7 @@ def stretches(model: GenomeModel, sequences: Sequences, places: Iterable[Place],
     """
     cells = cells_of(model.settings)
     carried: dict[str, np.ndarray] = {}
-    for job, said in _read(model, sequences, _jobs(places, plan), plan):
+    for job, said, unknown in _read(model, sequences, _jobs(places, plan), plan):
         place, n_windows = job.place, plan.n_windows(job.place.end - job.place.start)
         is_last = job.number == n_windows - 1
         start = place.start + job.number * plan.step
@@ -95,7 +97,7 @@ def stretches(model: GenomeModel, sequences: Sequences, places: Iterable[Place],
             if not is_last:
                 carried[name] = values[plan.step // size : (plan.step + plan.ramp) // size]
             done[name] = values[: -(-(end - start) // size)]
-        yield Stretch(job.record, place.chrom, start, end, done.get("profile"), done.get("segments"))
+        yield Stretch(job.record, place.chrom, start, end, done.get("profile"), done.get("segments"), unknown)
 
 
 def cells_of(settings: ModelSettings) -> dict[str, int]:
@@ -123,16 +125,16 @@ def _jobs(places: Iterable[Place], plan: Plan) -> Iterator[_Job]:
 
 def _read(
     model: GenomeModel, sequences: Sequences, jobs: Iterator[_Job], plan: Plan
-) -> Iterator[tuple[_Job, dict[str, np.ndarray]]]:
+) -> Iterator[tuple[_Job, dict[str, np.ndarray], float]]:
     while batch := list(islice(jobs, n_at_once(plan.length))):
         codes = torch.stack([_codes(sequences, job, plan.length) for job in batch])
         said = spoken(model, codes)
         if "profile" in said:
             said["profile"] = said["profile"].masked_fill(_is_unknown(codes, said["profile"]), torch.nan)
         other = turned_outputs(said, model.settings) if any(job.place.is_minus for job in batch) else said
-        for row, job in enumerate(batch):
+        for row, (job, unknown) in enumerate(zip(batch, unknown_shares(codes), strict=True)):
             own = other if job.place.is_minus else said
-            yield job, {name: as_numbers(own[name][row]) for name in cells_of(model.settings)}
+            yield job, {name: as_numbers(own[name][row]) for name in cells_of(model.settings)}, unknown
 
 
 def _is_unknown(codes: Tensor, profile: Tensor) -> Tensor:

@@ -121,6 +121,9 @@ def test_bins_of_unknown_bases_alone_have_no_value(tmp_path, strand):
     fasta.write_text(f">s0\n{letters(100, 0)}{'N' * 100}{letters(125, 1)}\n")
     rows = said(asked(("profile",)), [fasta, intervals])
     assert [row["start"] for row in rows if row["one"] is None] == [112, 128, 144, 160, 176]
+    assert 0 < max(row["unknown"] for row in rows if row["one"] is None) <= 1
+    (row,) = said(asked(("classes",), length=400), [fasta, intervals])
+    assert row["unknown"] == pytest.approx((100 + 400 - 325) / 400)  # the gap, and what lies beyond the ends
     said(asked(("profile",)), [fasta], tmp_path / "gap.bedgraph")
     found = Track(tmp_path / "gap.one.bedgraph").values("s0", 0, 325)
     assert np.flatnonzero(np.isnan(found)).tolist() == list(range(112, 192))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from isometry.app import load_app
-from isometry_genome.folds import chromosome_folds, chromosome_split, fold_of, thirds
+from isometry_genome.folds import chromosome_folds, chromosome_split, fold_of, stretch_split, thirds
 from isometry_genome.genes import CLASSES
 
 APP = load_app("genome")
@@ -92,12 +92,27 @@ def test_whole_sequences_are_held_out():
     [
         (["c9"], [], "names 'c9'; the genome has c0, c1"),
         (["c1"], ["c1"], "c1 would validate and test"),
-        (["c0", "c1"], [], "cannot be split by whole sequences"),
+        (["c0", "c1"], [], "c0, c1: nothing is left to train on; name other sequences"),
     ],
 )
 def test_a_split_that_cannot_be_is_refused(valid, test, said):
     with pytest.raises(ValueError, match=said):
         chromosome_split({"c0": 10, "c1": 20}, valid, test)
+
+
+@pytest.mark.parametrize("n", [None, 10_000])
+def test_stretches_of_one_sequence_lie_a_window_apart(n):
+    middles, length = RNG.permutation(np.arange(0, 10_000, 37)), 100
+    parts = stretch_split(middles, length, n)
+    numbers = np.concatenate(list(parts.values()))
+    assert len(set(numbers.tolist())) == len(numbers)
+    ends = [(middles[own].min() - length / 2, middles[own].max() + length / 2) for own in parts.values()]
+    apart = [ends[1][0] - ends[0][1], ends[2][0] - ends[1][1]] + ([n + ends[0][0] - ends[2][1]] if n else [])
+    assert all(length <= gap < length + 100 for gap in apart)
+    shares = [len(own) / len(middles) for own in parts.values()]
+    np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=3 * length / 10_000)
+    if n is None:
+        assert {0, 9990} <= set(middles[numbers].tolist())  # the ends of a line are no cuts
 
 
 # Simulated
@@ -146,6 +161,44 @@ def test_what_is_left_out_is_counted(tmp_path, bed, genome):
         "32 windows, 29 used; 1 left out: more than 50% unknown; 1 left out: the same window again; "
         "1 left out: no class"
     )
+
+
+@pytest.mark.parametrize("header", ["only", "only circular=true"])
+def test_one_sequence_is_split_by_stretches(tmp_path, header):
+    path, track = tmp_path / "one.fa", tmp_path / "signal.bedgraph"
+    path.write_text(f">{header}\n{letters(20_000, 0)}\n")
+    track.write_text("only\t0\t20000\t1\n")
+    data = APP.data(of_files(("profile",), genome=path, tracks=(track,), length=128))
+    parts = (data.train, data.valid, data.test)
+    (note,) = [note for note in data.notes if note.startswith("stretches of only")]
+    n_known = 156 + ("circular" in header)  # the last one goes on beyond the end
+    assert note.endswith(f"{n_known - sum(map(len, parts))} windows left out between them")
+    assert "0.0% of the held-out bases have a near copy" in data.notes[-1]
+    starts = [[place.start for place in part.places] for part in parts]
+    assert max(starts[0]) + 2 * 128 <= min(starts[1]) < max(starts[1]) + 2 * 128 <= min(starts[2])
+    assert (min(starts[0]) == 0) == (header == "only")
+    with pytest.raises(ValueError, match=r"5 windows of 4,096 bases on only alone make no three stretches"):
+        APP.data(of_files(("profile",), genome=path, tracks=(track,), length=4096))
+
+
+def test_copies_between_stretches_of_one_sequence_are_refused(tmp_path):
+    path = tmp_path / "one.fa"
+    path.write_text(f">only\n{5 * letters(4000, 0)}\n")
+    with pytest.raises(
+        ValueError, match=r"held-out bases have a near copy in training, .* first only:\d+-\d+:0-1000 in"
+    ):
+        APP.data(of_files(("language",), genome=path, length=128))
+
+
+def test_what_is_unknown_is_counted_in_the_context(tmp_path, genome, bed):
+    """An interval may be known where the window about it is not."""
+    genome.write_text("".join(f">s{i}\n{'N' * 200}{letters(100, i)}{'N' * 200}\n" for i in range(6)))
+    bed.write_text(
+        "".join(f"s{i}\t220\t280\t{'on' if at else 'off'}\t0\t{'+-'[at]}\n" for i in range(6) for at in (0, 1))
+    )
+    assert any("12 used" in note for note in APP.data(of_files(genome=genome, intervals=bed, length=190)).notes)
+    with pytest.raises(ValueError, match=r"12 windows, 0 used; 12 left out: more than 50% unknown; .* 224 bases"):
+        APP.data(of_files(genome=genome, intervals=bed, length=224))
 
 
 def test_near_copies_in_training_are_refused(tmp_path, bed):
@@ -259,6 +312,7 @@ def test_predictions_name_their_windows(genome, bed):
     assert len(rows) == 30
     assert rows[1] | {"p_on": 0, "p_off": 0, "class": ""} == {
         "record": 2, "chrom": "s0", "start": 64, "end": 128, "strand": "+", "class": "", "p_off": 0, "p_on": 0,
+        "unknown": 0.0,
     }  # fmt: skip
     assert all(row["p_on"] + row["p_off"] == pytest.approx(1, abs=1e-6) for row in rows)
 
@@ -386,6 +440,21 @@ def test_one_class_is_not_enough(tmp_path, bed, genome):
     bed.write_text("".join(f"s{i}\t0\t64\ton\n" for i in range(6)))
     with pytest.raises(ValueError, match=r"windows.bed: the windows have 1 classes \(on\); expected two or more"):
         APP.data(of_files(genome=genome, intervals=bed))
+
+
+def test_rare_classes_are_sought_in_all_windows_and_absent_ones_are_told(tmp_path, caplog):
+    fasta, gff = tmp_path / "g.fa", tmp_path / "genes.gff3"
+    fasta.write_text("".join(f">s{i}\n{letters(64 * 100, i)}\n" for i in range(4)))
+    (part,) = [i for i in range(4) if i not in (1, 2)][:1]
+    rows = [f"s{part}\tme\tCDS\t{start}\t{start + 29}\t.\t+\t0\tID=g{start}" for start in (64 * 98 + 11,)]
+    gff.write_text("##gff-version 3\n" + "\n".join(rows) + "\n")
+    settings = of_files(("segments",), genome=fasta, annotation=gff, length=64, valid=("s1",), test=("s2",))
+    settings = settings.changed(loss={"segment_balance": 1.0})
+    data = APP.data(settings)
+    weights = dict(zip(CLASSES, APP.learn(settings, data).loss.segment_weights, strict=True))
+    counts = {"start+": 1, "first+": 9, "second+": 10, "third+": 10}
+    assert all(weights[name] * n == pytest.approx(weights["start+"]) for name, n in counts.items())
+    assert "is of class start-, first-, second-, third-; it cannot be learnt" in caplog.text
 
 
 def test_a_gaussian_profile_starts_at_negative_means(tmp_path, genome):
