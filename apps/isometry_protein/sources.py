@@ -77,6 +77,7 @@ SHARE_OF_CB6133 = 20  # every 20th of its proteins validates eight states
 
 def proteins(settings: SourceSettings, mapping: str, seed: int) -> Proteins:
     """Read and split. Raises ValueError or OSError with file and line for what cannot be used."""
+    _check_files_are_read(settings)
     made = {"simulated": _simulated, "netsurfp2": _netsurfp2, "files": _files}[settings.source]
     split, files, notes = made(settings, mapping, seed)
     if not split.train:
@@ -85,6 +86,16 @@ def proteins(settings: SourceSettings, mapping: str, seed: int) -> Proteins:
     counts = [f"{name}: {label_counts(part)}" for name, part in split._asdict().items() if part]
     sums = checksums(files) if files else {"seed": str(seed)}
     return Proteins(split, sums, (*counts, *notes))
+
+
+def _check_files_are_read(settings: SourceSettings) -> None:
+    """Files that nobody reads would leave a network trained on something else than its user thinks."""
+    named = [name for name in ("train", "valid", "test") if getattr(settings, name)]
+    if named and settings.source != "files":
+        raise ValueError(
+            f"data.{named[0]} names files, but data.source is {settings.source}, which reads none of them; "
+            "add --data.source files"
+        )
 
 
 def tested(settings: SourceSettings, mapping: str, seed: int) -> tuple[list[ProteinRecord], dict[str, str]]:

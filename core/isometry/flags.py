@@ -38,12 +38,12 @@ def with_flags(settings: AnySettings, flags: Sequence[str], program: str) -> Any
 
 def _one_line(said: str) -> str:
     """tyro's complaint without its frame, its help texts and its titles."""
-    text = " ".join(said.translate(_FRAME).split())
+    text = " ".join(re.sub(r"[-+]{4,}|(?<!\S)[|](?!\S)", " ", said.translate(_FRAME)).split())  # ASCII frames, too
     endings = r"(?: Perhaps you meant:? (--[\w.-]+)| Similar| For full|$)"
     if unknown := re.search(rf"Unrecognized options: (.*?){endings}", text):
         near = f"; did you mean {unknown[2]}?" if unknown[2] else "; --help lists them all"
         return f"unknown option {unknown[1].rstrip(' .')}{near}"
     text = re.split(r"Argument helptext|For full helptext|For further information|\[type=", text)[0]
-    text = re.sub(r"^(Value error|Parsing error) ", "", text.strip()).removeprefix("Error parsing ")
+    text = re.sub(r"^(Value error|Parsing error|Invalid choice) ", "", text.strip()).removeprefix("Error parsing ")
     text = re.sub(r"1 validation error for \w+ ", "", text)
     return f"flags: {text.strip() or 'could not be read'}"

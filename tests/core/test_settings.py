@@ -1,5 +1,7 @@
 """Settings are immutable, complete, and name what they do not understand, from Python, TOML and flags alike."""
 
+import io
+
 import pytest
 from isometry.flags import with_flags
 from isometry.run_settings import RunSettings, that_matter
@@ -68,6 +70,12 @@ def test_a_mistaken_flag_is_one_line(flags, expected):
         flagged(*flags)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 300
+
+
+def test_a_mistaken_flag_is_told_without_a_frame(monkeypatch):
+    monkeypatch.setattr("sys.stdout", io.StringIO())  # no UTF-8: tyro then draws with - + |
+    with pytest.raises(ValueError, match=r"^flags: fit: epochs Input should be greater than 0$"):
+        flagged("--fit.epochs", "0")
 
 
 def test_toml_lies_between_preset_and_flags(tmp_path):

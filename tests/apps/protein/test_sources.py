@@ -214,6 +214,15 @@ def test_a_checkpoint_from_before_keeps_its_validation_set():
     assert not APP.presets["netsurfp2"].data.with_valid_like_test
 
 
+@pytest.mark.parametrize("source", ["simulated", "netsurfp2"])
+@pytest.mark.parametrize("part", ["train", "valid", "test"])
+def test_files_that_would_not_be_read_are_refused(state_file, source, part):
+    with pytest.raises(
+        ValueError, match=rf"data\.{part} names files, but data\.source is {source}.*--data\.source files"
+    ):
+        APP.data(TINY.changed(data={"source": source, part: (state_file,)}))
+
+
 @pytest.mark.parametrize("table", ["name,x\nforeign,1\n", "name,x\nsimulated_1_0,\n", "name,class\nforeign,a\n"])
 def test_labels_of_no_training_protein_are_refused(state_file, tmp_path, table):
     labels = tmp_path / "labels.csv"
