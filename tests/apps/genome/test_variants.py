@@ -222,15 +222,13 @@ def test_hidden_allele_is_guessed_from_what_stands_before_it(genome):
     found = one(Variant("chr1", 70, TEXT[70], "ACGT"["ACGT".index(TEXT[70]) - 1]), Guessing(), genome, is_both=False)
     row = Guessing.LOGITS["ACGT".index(TEXT[69])].log_softmax(-1)
     a, b = "ACGT".index(TEXT[70]), ("ACGT".index(TEXT[70]) - 1) % 4
-    assert found == pytest.approx(
-        {"log_p_reference": float(row[a]), "log_p_alternative": float(row[b]), "log_p_ratio": float(row[b] - row[a])},
-        abs=EXACT,
-    )
-    assert set(one(Variant("chr1", 70, TEXT[70], "ACG"), Guessing(), genome).values()) == {None}
+    expected = {"log_p_reference": row[a], "log_p_alternative": row[b], "log_p_ratio": row[b] - row[a], "unknown": 0}
+    assert found == pytest.approx({name: float(value) for name, value in expected.items()}, abs=EXACT)
+    assert set(one(Variant("chr1", 70, TEXT[70], "ACG"), Guessing(), genome).values()) == {None, 0.0}
     for letter in "NR":
         for is_causal in (False, True):
             found = one(Variant("chr1", 70, TEXT[70], letter), Guessing(is_causal=is_causal), genome, is_both=False)
-            assert set(found.values()) == {None}
+            assert set(found.values()) == {None, 0.0}
 
 
 def test_a_causal_model_compares_whole_windows(genome):
