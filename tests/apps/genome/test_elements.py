@@ -1,17 +1,22 @@
 """Sites of published motifs are where they lie, on either strand; the trunk reads what the stem says of elements."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from isometry import story
 from isometry_genome.dataset import Window
 from isometry_genome.grammar import IUPAC
 from isometry_genome.model import GenomeModel, ModelSettings, turned_outputs
 from isometry_genome.objective import LossSettings, genome_loss
 from isometry_genome.sites import CHUNK, SITES, Sites, log_odds
+from isometry_genome.train import APP
 from torch.nn.functional import one_hot
 
 TOLERANCE = 1e-10
 CELL = 64
+LARGEST = 2**18  # bytes
 CENTROMERE = next(i for i, site in enumerate(SITES) if site.lead)
 
 
@@ -117,3 +122,24 @@ def test_settings_that_cannot_be_are_refused():
         made(resolution=32)
     with pytest.raises(ValueError, match="no track is a share of cells"):
         made(n_shares=0)
+
+
+@torch.no_grad()
+def test_the_shipped_network_finds_a_centromere_and_has_it_replicate_early():
+    loaded = story.load(APP, "timing", device="cpu")
+    model, names = loaded.model.eval(), loaded.settings.data.track_names
+    site, at, n = SITES[CENTROMERE], 32_768, 65_536
+    lead = at - site.run - len(site.lead) - 12
+    numbers = planted(bases(n), lead, site.lead + "W" * (at - lead - len(site.lead)) + site.consensus)
+    said = model(torch.stack([one_hot(bases(n), 4), one_hot(numbers, 4)]).float())["profile"]
+    track = names.index("centromere")
+    assert abs(int(said[1, :, track].argmax()) - at // 128) <= 1
+    assert said[1, :, track].max() > 0.5 > said[0, :, track].max()
+    earlier = (said[1] - said[0])[:, names.index("sort_W303_S")]
+    assert earlier[at // 128] > 0.05
+    assert earlier[at // 128] > earlier[[0, -1]].max()
+
+
+def test_the_shipped_network_takes_little_room():
+    folder = Path(__file__).parents[3] / "apps" / "isometry_genome" / "checkpoints" / "timing"
+    assert sum(file.stat().st_size for file in folder.iterdir()) < LARGEST
