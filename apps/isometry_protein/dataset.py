@@ -59,7 +59,7 @@ class ProteinDataset:
         self.records, self.mapping, self.hidden = list(records), mapping, hidden
         self.values, self.kinds = values or {}, kinds or {}
         self.value_names, self.class_names = tuple(value_names), tuple(class_names)
-        self._n_values = len(next(iter(self.values.values()), ()))
+        self._n_values = len(next(iter(self.values.values()), self.value_names))
         self._proteins: dict[int, Protein] = {}
 
     def __len__(self) -> int:

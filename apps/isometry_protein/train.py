@@ -18,7 +18,7 @@ from pydantic import PositiveInt
 
 from isometry_protein.dataset import ProteinDataset, collate
 from isometry_protein.findings import findings
-from isometry_protein.model import OF_THE_WHOLE, ModelSettings, ProteinModel
+from isometry_protein.model import OF_THE_WHOLE, ModelSettings, ProteinModel, names_of_values
 from isometry_protein.objective import LossSettings, objective_of
 from isometry_protein.predict import OWN_FORMATS, predict
 from isometry_protein.sources import SourceSettings, proteins
@@ -75,9 +75,11 @@ def _check_labels(train: ProteinDataset, valid: ProteinDataset | None, settings:
     heads = settings.model.heads
     for head in heads:
         if head in OF_THE_WHOLE:
-            _check_whole(train, head, settings.data.labels)
+            _check_whole(train, "training", head, settings.data.labels)
         _check_residues(train, "training", head)
-    if valid is not None:
+    if valid is not None and heads[0] in OF_THE_WHOLE:
+        _check_whole(valid, "validation", heads[0], settings.data.labels)
+    elif valid is not None:
         _check_residues(valid, "validation", heads[0])
 
 
@@ -107,14 +109,14 @@ def _counts(record: ProteinRecord, name: str) -> bool:
     return bool(is_known.any() if record.mask is None else (is_known & record.mask).any())
 
 
-def _check_whole(train: ProteinDataset, head: str, file: Path | None) -> None:
+def _check_whole(proteins: ProteinDataset, part: str, head: str, file: Path | None) -> None:
     if file is None:
         raise ValueError(f"the head {head} needs labels of whole proteins; give --data.labels FILE, with a column name")
-    kinds, values = train.kinds, train.values
+    kinds, values = proteins.kinds, proteins.values
     names = set(kinds) if head == "classes" else {name for name, own in values.items() if not np.isnan(own).all()}
-    if not any(record.name in names for record in train.records):
+    if not any(record.name in names for record in proteins.records):
         raise ValueError(
-            f"{file}: labels of no training protein for the head {head}; expected names as in {train.records[0].label}"
+            f"{file}: labels of no {part} protein for the head {head}; expected names as in {proteins.records[0].label}"
         )
 
 
@@ -147,7 +149,7 @@ def read(settings: ProteinSettings, files: Sequence[Path]) -> ProteinDataset:
     records, notes = read_files(files, settings.model.mapping)
     for note in notes:
         _log.warning(note)
-    return _dataset(settings, records)
+    return _dataset(settings, records, WholeLabels({}, {}, names_of_values(settings.model)))
 
 
 OPTIM = OptimSettings(rate=2e-3, clip=1.0)

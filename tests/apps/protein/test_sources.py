@@ -214,6 +214,21 @@ def test_a_checkpoint_from_before_keeps_its_validation_set():
     assert not APP.presets["netsurfp2"].data.with_valid_like_test
 
 
+def test_a_validation_set_without_the_deciding_labels_is_refused_before_training(state_file, tmp_path):
+    valid = written(tmp_path, "valid.ss", simulated(4, 2))
+    labels = tmp_path / "labels.csv"
+    labels.write_text("name,x\n" + "".join(f"simulated_1_{i},{i}\n" for i in range(40)))
+    settings = of_files(train=(state_file,), valid=(valid,), labels=labels)
+    with pytest.raises(ValueError, match=r"labels of no validation protein for the head regression.*valid\.ss, line 1"):
+        APP.data(settings.changed(model={"heads": ("regression", "ss")}))
+    assert APP.data(settings.changed(model={"heads": ("ss", "regression")})).valid is not None
+
+
+def test_proteins_to_predict_have_no_labels_of_their_own(state_file):
+    settings = TINY.changed(model={"heads": ("regression",), "n_values": 2})
+    assert torch.isnan(APP.read(settings, [state_file])[0].value).tolist() == [True, True]
+
+
 @pytest.mark.parametrize("source", ["simulated", "netsurfp2"])
 @pytest.mark.parametrize("part", ["train", "valid", "test"])
 def test_files_that_would_not_be_read_are_refused(state_file, source, part):
