@@ -18,12 +18,12 @@ from isometry_genome.baselines import (
     skew,
     word_counts,
 )
-from isometry_genome.dataset import Place, Window, WindowDataset, collate
+from isometry_genome.dataset import GrammarDataset, Place, Window, WindowDataset, collate
 from isometry_genome.gene_calls import agreement, called_along, longest_frames
 from isometry_genome.genes import genes_of
-from isometry_genome.grammar import RULES, accuracy_of
+from isometry_genome.grammar import RULES, accuracy_of, drawn
 from isometry_genome.objective import LossSettings, measure
-from isometry_genome.predict import of_dataset
+from isometry_genome.predict import of_dataset, predictions
 from isometry_genome.scores import class_scores, gene_scores
 from isometry_genome.windows import Stretch, plan_of, stretches
 
@@ -33,6 +33,10 @@ SKEWS = (1_000, 5_000, 10_000, 20_000, 50_000, 100_000)  # bases
 ORDERS = (1, 3, 6, 10)
 N_READ = 500
 """Windows, evenly spaced, by which languages are compared."""
+LONGER = (1, 2, 4, 8)
+"""Times the length of training windows."""
+N_LONGER, MOST_BASES = 60, 1 << 24
+"""Windows of each length, as long as they have so many bases together."""
 N_WATCHED = 8
 """Windows, evenly spaced, whose attention is told."""
 
@@ -43,6 +47,8 @@ def findings(model: Any, settings: Any, data: Data) -> Findings:
     makes: dict[str, Callable[[Any, Data], Table]] = {}
     if source in ("simulated", "strand", "promoters") and "classes" in heads:
         makes["Test set beside what is simpler"] = _BESIDE[source]
+    if source == "simulated" and "classes" in heads and settings.model.pool != "positions":
+        makes["Windows longer than those of training"] = in_longer_windows
     if source == "timing" and "profile" in heads:
         makes["Test set by chromosome"] = by_chromosome
     if source == "genes" and "segments" in heads:
@@ -68,6 +74,20 @@ def beside_rules(model: Any, data: Data) -> Table:
     logits, labels = _classes(model, data.test)
     rows: Table = [{"what": f"rule: {name}", "accuracy": accuracy_of(rule)} for name, rule in RULES.items()]
     return [*rows, {"what": "model", "accuracy": class_scores(logits, labels)["accuracy"]}]
+
+
+def in_longer_windows(model: Any, data: Data) -> Table:
+    """Accuracy where there is more around the same task: how well a network reads lengths it was not trained on."""
+    windows, rows = data.test, []
+    assert isinstance(windows, GrammarDataset)
+    for length in (times * windows.length(0) for times in LONGER):
+        if N_LONGER * length <= MOST_BASES:
+            found = [drawn(np.random.default_rng([windows.seed, i]), windows.distance, length) for i in range(N_LONGER)]
+            said = predictions(model, [torch.from_numpy(1 << own.bases) for own in found])
+            active = [own.classes[1] > 0.5 for own in said if own.classes is not None]
+            hits = np.array(active) == [own.case.is_active for own in found]
+            rows.append({"bases": length, "windows": N_LONGER, "accuracy": float(hits.mean())})
+    return rows
 
 
 def beside_skew(model: Any, data: Data) -> Table:

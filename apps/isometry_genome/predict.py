@@ -26,6 +26,7 @@ from isometry_genome.formats import (
 )
 from isometry_genome.genes import CLASSES
 from isometry_genome.model import GenomeModel
+from isometry_genome.reach import tell_reach
 from isometry_genome.readout import Names, as_numbers, n_at_once, names_of, unknown_shares
 from isometry_genome.runs import runs
 from isometry_genome.windows import Stretch, plan_of, spoken, stretches
@@ -107,6 +108,7 @@ def predict(model: nn.Module, settings: Any, windows: WindowDataset, out: Path |
         return rows if out is None else write_verdicts(out, rows)
     places = _asked(windows)
     plan = plan_of(context_of(settings.data), settings.model)
+    tell_reach(model, places, plan)
     if out is not None and out.suffix in SIGNALS:
         check_signals(out)
         places = _sorted(places, windows)

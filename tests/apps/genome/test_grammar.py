@@ -4,6 +4,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from isometry.app import Data
+from isometry_genome import findings
+from isometry_genome.dataset import GrammarDataset
 from isometry_genome.grammar import (
     CASES,
     ELEMENTS,
@@ -14,6 +17,7 @@ from isometry_genome.grammar import (
     read_by_matrices,
     strongest,
 )
+from isometry_genome.predict import Prediction
 
 DISTANCES = (1_000, 5_000, 20_000, 50_000, 100_000)
 N = 1_000  # windows drawn
@@ -115,3 +119,24 @@ def test_coverage_counts_the_bases_of_true_elements():
 def test_a_window_too_short_is_refused():
     with pytest.raises(ValueError, match="window of 1024 bases cannot hold an enhancer 1000 bases"):
         drawn(np.random.default_rng(0), 1_000, 1_024)
+
+
+def test_longer_windows_than_those_of_training_are_the_same_task(monkeypatch):
+    """An oracle of the class is right at every length; what is too long to be cheap is not read."""
+    monkeypatch.setattr(findings, "N_LONGER", 20)
+    monkeypatch.setattr(findings, "MOST_BASES", 20 * 4 * 2048)
+    read = []
+
+    def oracle(_model, codes):
+        for i, own in enumerate(codes):
+            made = drawn(np.random.default_rng([7, i]), 500, len(own))
+            assert (own.numpy() == 1 << made.bases).all()
+            read.append(len(own))
+            yield Prediction(np.eye(2)[int(made.case.is_active)], None, None, None, 0.0)
+
+    monkeypatch.setattr(findings, "predictions", oracle)
+    rows = findings.in_longer_windows(
+        None, Data(GrammarDataset(9, 1, 500, 16), None, GrammarDataset(9, 7, 500, 16), {})
+    )
+    assert rows == [{"bases": n, "windows": 20, "accuracy": 1.0} for n in (2048, 4096, 8192)]
+    assert len(read) == 60

@@ -11,6 +11,7 @@ from isometry_genome.dataset import Place
 from isometry_genome.letters import codes_of, one_hot
 from isometry_genome.memory import InMemory
 from isometry_genome.model import GenomeModel, ModelSettings
+from isometry_genome.reach import reach, tell_reach
 from isometry_genome.windows import Plan, plan_of, stretches
 
 EXACT = 1e-10  # float64
@@ -102,6 +103,46 @@ def test_attention_beyond_the_margin_is_blended_without_a_step():
     one, other = (joined(stretches(model, genome, [Place("c", 0, 4000)], plan)) for plan in PLANS[:2])
     assert np.abs(one[0] - other[0]).max() > SEAM  # there is something to blend
     np.testing.assert_allclose(one[1].sum(1), 1, atol=EXACT)
+
+
+LOCAL = [
+    {"trunk": "none"},
+    {"trunk": "none", "kernel": 5, "bin": 16, "resolution": 16},
+    {"trunk": "conv", "n_layers": 3},
+    {"trunk": "attention", "window": 3, "n_layers": 2},
+    {"trunk": "attention", "window": 3, "n_layers": 2, "strands": "equivariant"},
+    {"trunk": "none", "is_causal": True, "swap_tracks": ()},
+]
+
+
+@pytest.mark.parametrize("options", LOCAL)
+@pytest.mark.parametrize("heads", [("profile",), ("profile", "segments")])
+def test_reach_is_as_far_as_gradients_go(heads, options):
+    model = made(heads, **options)
+    x = torch.full((1, 1024, 4), 0.25, dtype=torch.float64) + torch.rand(1, 1024, 4, dtype=torch.float64)
+    said = model(x.requires_grad_())
+    for head, size in {"profile": model.settings.resolution, "segments": 1}.items():
+        if head in heads:
+            at = 512 // size
+            (slope,) = torch.autograd.grad(said[head][0, at].sum(), x, retain_graph=True)
+            places = slope[0].abs().sum(1).nonzero()
+            far = max(at * size - int(places.min()), int(places.max()) - (at + 1) * size + 1)
+            assert far <= reach(model) < 3 * far + 4 * model.settings.bin
+
+
+def test_reach_beyond_the_margins_is_told(caplog):
+    place, plan = Place("c", 0, 1000), plan_of(200, made().settings)
+    tell_reach(made(trunk="none"), [place], plan_of(400, made().settings))
+    tell_reach(made(), [Place("c", 0, 100)], plan)
+    assert not caplog.text
+    tell_reach(made(), [place], plan)
+    assert (
+        "windows of 200 bases overlap, and 24 at either end are not believed, but the network reads all of"
+        in caplog.text
+    )
+    tell_reach(made(trunk="none"), [place], plan_of(16, made().settings))
+    assert "and 0 at either end are not believed, but the network reads 17 to either side" in caplog.text
+    assert reach(made(trunk="lstm")) is reach(made(window=2, n_global=1)) is None
 
 
 @pytest.mark.parametrize("n", [1, 3, 4, 95, 96, 97, 127, 128, 129, 300])
