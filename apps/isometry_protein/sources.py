@@ -72,6 +72,7 @@ class Proteins(NamedTuple):
 
 SIMULATED = (8000, 300, 300)
 LARGER = 1.5  # as many times the wanted share a cluster may be, to be set apart
+USUAL = "GHI/EB"  # classes of three states, where a file tells no eight
 SHARE_OF_CB6133 = 20  # every 20th of its proteins validates eight states
 
 
@@ -127,7 +128,12 @@ def _simulated(settings: SourceSettings, _mapping: str, seed: int) -> tuple[Spli
     return Split(*parts), [], []
 
 
-def _netsurfp2(settings: SourceSettings, _mapping: str, _seed: int) -> tuple[Split, list[Path], list[str]]:
+def _netsurfp2(settings: SourceSettings, mapping: str, _seed: int) -> tuple[Split, list[Path], list[str]]:
+    if mapping != USUAL:
+        raise ValueError(
+            f"model.mapping is {mapping}, but the three states of NetSurfP-2.0 are those of {USUAL}, and its eight are "
+            "not known; leave model.mapping, or train on files with eight states"
+        )
     files = _files_of_netsurfp2(settings)
     train, valid, test = (read_states(file, mask_is_order=file is not files[2]) for file in files[:3])
     if settings.with_cb6133:
@@ -159,13 +165,22 @@ def _files(settings: SourceSettings, mapping: str, seed: int) -> tuple[Split, li
     notes: list[str] = []
     for name, own in files.items():
         parts[name], noted = read(own, mapping)
-        notes += [*noted, *_unmarked(parts[name])]
+        notes += [*noted, *_unmarked(parts[name]), *_of_three_states(parts[name], mapping)]
     notes += check_apart(files, parts)
     split = Split(*parts.values())
     if not split.valid:
         held, noted = _hold_out(split.train, settings, seed)
         split, notes = split._replace(**held), [*notes, *noted]
     return split, [file for own in files.values() for file in own], notes
+
+
+def _of_three_states(records: list[ProteinRecord], mapping: str) -> list[str]:
+    """A line if three states alone are known of some proteins, and are to mean something unusual."""
+    alone = [record for record in records if record.ss3 is not None and record.ss8 is None]
+    if mapping == USUAL or not alone:
+        return []
+    told = f"three states alone are known (so of {len(alone):,} of {len(records):,} chains)"
+    return [f"{alone[0].label}: {told}; make sure that they are those of model.mapping {mapping}, not of {USUAL}"]
 
 
 def _unmarked(records: list[ProteinRecord]) -> list[str]:

@@ -49,7 +49,21 @@ def data(settings: ProteinSettings) -> Data:
     train, valid, test = (_dataset(settings, records, whole) if records else None for records in found.split)
     assert train is not None
     _check_labels(train, valid, settings)
-    return Data(train, valid, test, found.checksums, found.notes)
+    return Data(
+        train, valid, test, found.checksums, (*found.notes, *_labelled(settings.data.labels, train, valid, test))
+    )
+
+
+def _labelled(file: Path | None, *parts: ProteinDataset | None) -> list[str]:
+    """A line with the number of proteins that a file of labels knows."""
+    if file is None:
+        return []
+    counts = [
+        f"{sum(r.name in part.values or r.name in part.kinds for r in part.records):,} of {len(part):,} {name}"
+        for name, part in zip(("training", "validation", "test"), parts, strict=True)
+        if part is not None
+    ]
+    return [f"{file}: labels of {', '.join(counts)} proteins"]
 
 
 def _dataset(settings: ProteinSettings, records: list, whole: WholeLabels | None = None) -> ProteinDataset:

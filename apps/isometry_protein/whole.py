@@ -29,17 +29,27 @@ def read_whole(path: Path | None) -> WholeLabels:
     """
     if path is None:
         return WholeLabels({}, {})
-    reader = csv.DictReader(lines_of(path))
-    columns = list(reader.fieldnames or ())
+    reader = csv.reader(lines_of(path))
+    columns = next(reader, [])
     if "name" not in columns or len(columns) < 2:
-        raise ValueError(f"{path}, line 1: columns {', '.join(columns) or 'none'}; expected name and labels")
-    rows = [(f"{path}, line {number}", row) for number, row in enumerate(reader, start=2)]
+        raise ValueError(
+            f"{path}, line 1: columns {', '.join(columns) or 'none'}; expected name and labels, with commas between"
+        )
+    rows = [(f"{path}, line {reader.line_num}", _row(columns, row, path, reader.line_num)) for row in reader if row]
     _check_names(rows)
     numbers = tuple(column for column in columns if column not in ("name", "class"))
     classes = tuple(sorted({row["class"] for _, row in rows if row.get("class")}))
     values = {row["name"]: tuple(_number(row[column], where) for column in numbers) for where, row in rows}
     kinds = {row["name"]: classes.index(row["class"]) for _, row in rows if row.get("class")}
     return WholeLabels(values if numbers else {}, kinds, numbers, classes)
+
+
+def _row(columns: list[str], row: list[str], path: Path, line: int) -> dict[str, str]:
+    if len(row) != len(columns):
+        raise ValueError(
+            f"{path}, line {line}: {len(row)} columns; expected {len(columns)}, as in line 1, empty where unknown"
+        )
+    return dict(zip(columns, row, strict=True))
 
 
 def _check_names(rows: list[tuple[str, dict[str, str]]]) -> None:
@@ -53,7 +63,7 @@ def _check_names(rows: list[tuple[str, dict[str, str]]]) -> None:
         seen[name] = where
 
 
-def _number(text: str | None, where: str) -> float:
+def _number(text: str, where: str) -> float:
     try:
         value = float(text) if text else math.nan
     except ValueError:

@@ -77,6 +77,7 @@ def test_settings_learn_what_the_labels_tell(state_file, tmp_path):
     model = APP.learn(settings, data).model
     assert (model.n_values, model.n_classes, model.has_eight) == (2, 2, False)
     assert (model.value_names, model.class_names) == (("stability", "yield"), ("not", "soluble"))
+    assert f"{labels}: labels of 36 of 36 training, 4 of 4 validation proteins" in data.notes
     values = np.array([data.train[i].value.numpy() for i in range(len(data.train))])
     assert model.value_means == pytest.approx(values.mean(0).tolist())
     assert model.value_scales == pytest.approx(values.std(0).tolist(), rel=1e-5)
@@ -99,6 +100,8 @@ def test_an_unknown_number_of_a_protein_is_nan(tmp_path):
         ("name,x\np,1\nq,high\n", "line 3: found 'high'"),
         ("name,x\np,1\nq,inf\n", "line 3: found 'inf'"),
         ("name,x\n,1\n", "line 2: no name"),
+        ("name,x\np,1\n\nq,1,5\n", "line 4: 3 columns; expected 2, as in line 1"),
+        ("name,x,y\np,1\n", "line 2: 2 columns; expected 3, as in line 1"),
         ("name,x\np,1\np,2\n", r"line 3: p has labels already \(.*line 2\)"),
         ("", "the file is empty"),
     ],
@@ -227,6 +230,16 @@ def test_a_validation_set_without_the_deciding_labels_is_refused_before_training
 def test_proteins_to_predict_have_no_labels_of_their_own(state_file):
     settings = TINY.changed(model={"heads": ("regression",), "n_values": 2})
     assert torch.isnan(APP.read(settings, [state_file])[0].value).tolist() == [True, True]
+
+
+def test_three_states_are_not_taken_for_those_of_another_mapping(state_file):
+    other = {"model": {"mapping": "H/E"}}
+    with pytest.raises(ValueError, match=r"model\.mapping is H/E, but the three states of NetSurfP-2\.0"):
+        APP.data(APP.presets["netsurfp2"].changed(**other))
+    settings = of_files(train=(state_file,))
+    told = "three states alone are known (so of 40 of 40 chains); make sure that they are those of model.mapping H/E"
+    assert any(told in note for note in APP.data(settings.changed(**other)).notes)
+    assert not any("three states alone" in note for note in APP.data(settings).notes)
 
 
 @pytest.mark.parametrize("source", ["simulated", "netsurfp2"])
