@@ -4,6 +4,7 @@
     python docs/genomes.py promoters --seeds 0 1 2 --write  # five folds of E. coli sigma-70 and mouse TATA
     python docs/genomes.py timing --write                   # yeast, four folds of chromosomes, by context
     python docs/genomes.py shown --write                    # the network of 128 kb, shown less (after the line above)
+    python docs/genomes.py reread --write                   # its elements, read by ridge regression
     python docs/genomes.py ladder --write                   # the same without a network: words, distances, origins
     python docs/genomes.py genes --write                    # E. coli: genes with exact ends, beside Prodigal
     python docs/genomes.py variants --write                 # BRCA1, CAGI5, enhancers and genes; --nets: networks, too
@@ -26,7 +27,7 @@ import numpy as np
 import torch
 from genome_cnn import Labelled, two_layer_cnn
 from genome_genes import gene_page, genes
-from genome_timing import ladder
+from genome_timing import ladder, reread
 from genome_variants import VARIANTS, variant_page
 from isometry.app import Data, load_app
 from isometry.durable import write_whole
@@ -222,6 +223,17 @@ def shown(context: int, fold: int, seed: int, runs: Path) -> list[Row]:
     return [{"r": mean["r"]}]
 
 
+def read_again(fold: int, seed: int, runs: Path) -> list[Row]:
+    app = load_app("genome")
+    loaded = load(app, runs / f"timing-{max(TIMING_CONTEXTS)}-{fold}-{seed}")
+    return [
+        {
+            "what": "elements of this network, by ridge regression",
+            **reread(loaded.model.eval(), app.data(loaded.settings)),
+        }
+    ]
+
+
 def shown_page(rows: list[Row]) -> str:
     lines = ["| shown (kb) | folds | r, mean of chromosomes |", "|---" * 3 + "|"]
     for context, own in _groups(rows, "context"):
@@ -305,6 +317,11 @@ TABLES = {
         gene_page,
     ),
     "shown": Table(_by_context(TIMING_CONTEXTS, 1), lambda key, runs: shown(**key, runs=runs), shown_page),
+    "reread": Table(
+        lambda asked: [{"fold": f, "seed": s} for s in asked.seeds for f in (asked.folds or range(4))],
+        lambda key, runs: read_again(**key, runs=runs),
+        ladder_page,
+    ),
     "ladder": Table(
         lambda asked: [{"fold": f} for f in (range(4) if asked.folds is None else asked.folds)],
         lambda key, runs: ladder(**key),
