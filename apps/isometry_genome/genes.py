@@ -49,14 +49,14 @@ def labels(
     features: Iterable[Feature], lengths: Mapping[str, int], names: Sequence[str] = CLASSES
 ) -> dict[str, np.ndarray]:
     """By sequence, [length] int8 class of each base. Of `CLASSES`, bases of a gene whose frame nobody knows, because it
-    is in pieces or no whole codons, are unknown (-1)."""
+    is in pieces or no whole codons, are unknown (-1), and so are those of a gene whose strand nobody knows."""
     found = {chrom: np.zeros(length, dtype=np.int8) for chrom, length in lengths.items()}
     features = [feature for feature in features if feature.interval.chrom in found]
     for feature in sorted(features, key=_is_whole):
         at = feature.interval
         own, is_minus = found[at.chrom][at.start : at.end], at.strand == "-"
         if tuple(names) == IN_PIECES:
-            own[:] = 2 if is_minus else 1
+            own[:] = {"+": 1, "-": 2}.get(at.strand, UNKNOWN)
         else:
             own[:] = _codon_positions(len(own), is_minus) if _is_whole(feature) else UNKNOWN
     if tuple(names) == CLASSES:
@@ -66,7 +66,8 @@ def labels(
 
 
 def _is_whole(feature: Feature) -> bool:
-    return feature.n_parts == 1 and (feature.interval.end - feature.interval.start) % 3 == 0
+    at = feature.interval
+    return feature.n_parts == 1 and (at.end - at.start) % 3 == 0 and at.strand != "."
 
 
 def _codon_positions(n: int, is_minus: bool) -> np.ndarray:

@@ -100,6 +100,16 @@ def test_labels_of_the_other_strand_are_the_swapped_labels():
     np.testing.assert_array_equal(other, np.array(ON_OTHER_STRAND)[labels_of()[::-1]])
 
 
+@pytest.mark.parametrize("names", [CLASSES, IN_PIECES])
+def test_a_feature_without_a_strand_has_no_label(names):
+    """Its bases are something, and nobody knows what."""
+    (known,) = features([Gene(10, 40, False)])
+    found = labels([known, Feature(Interval("c", 60, 90, "."), "CDS", "")], {"c": 100}, names)["c"]
+    assert set(found[60:90].tolist()) == {-1}
+    assert (found[:60] >= 0).all()
+    assert (found[90:] == 0).all()
+
+
 def test_genes_come_back_from_their_labels():
     assert genes_of(labels_of(), LETTERS) == GENES
 
