@@ -8,6 +8,8 @@ from typing import Any
 
 from isometry.events import as_json
 
+WRITTEN = ("inputs.csv", "estimators.csv", "capacity.png", "capacity.json")  # in a folder named by --out
+
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The parser of this verb."""
@@ -44,7 +46,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace, _rest: list[str]) -> int:
     where = dict(_equation(text) for text in options.where)
-    _check_out(options.out)
+    _check_out(options.out, options.file)
     from isometry_data.cell_tables import read_cells
 
     from isometry_signaling.capacity import as_plain, measure_capacity
@@ -76,15 +78,21 @@ def _equation(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _check_out(out: Path | None) -> None:
-    """Before anything is measured: can it be written there?"""
-    from isometry.table import check_table_path
+def _check_out(out: Path | None, file: Path) -> None:
+    """Before anything is measured: can it be written there, and is it none of what is read?"""
+    from isometry.table import check_not_read, check_table_path
 
-    pictures = (".png", ".svg", ".pdf")
-    if out is not None and out.suffix:
-        check_table_path(out, pictures)
-    elif out is not None and out.exists() and not out.is_dir():
-        raise FileExistsError(f"{out}: is a file, expected a folder; name another place")
+    if out is None:
+        return
+    if out.suffix:
+        check_table_path(out, (".png", ".svg", ".pdf"))
+        check_not_read(out, [file])
+        return
+    nearest = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise FileExistsError(f"{nearest}: is a file, expected a folder; name another place")
+    for name in WRITTEN:
+        check_not_read(out / name, [file])
 
 
 def _write(out: Path | None, found: Any) -> None:
@@ -102,10 +110,11 @@ def _write(out: Path | None, found: Any) -> None:
         write_table(out, input_rows(found))
     else:
         out.mkdir(parents=True, exist_ok=True)
-        write_table(out / "inputs.csv", input_rows(found))
-        write_table(out / "estimators.csv", estimator_rows(found))
-        write_figure(out / "capacity.png", found)
-        write_whole(out / "capacity.json", as_json(as_plain(found)) + "\n")
+        inputs, estimators, figure, everything = (out / name for name in WRITTEN)
+        write_table(inputs, input_rows(found))
+        write_table(estimators, estimator_rows(found))
+        write_figure(figure, found)
+        write_whole(everything, as_json(as_plain(found)) + "\n")
 
 
 def _print(found: Any) -> None:

@@ -131,6 +131,24 @@ def test_a_mistake_is_one_line(tmp_path, capsys, arguments, told):
     assert sorted(child.name for child in tmp_path.iterdir()) == ["cells.csv"]
 
 
+@pytest.mark.parametrize(
+    ("name", "out", "told"),
+    [
+        ("cells.csv", "cells.csv", "is one of the files to read"),
+        ("inputs.csv", ".", "is one of the files to read"),
+        ("cells", "cells/out", "is a file, expected a folder"),
+    ],
+)
+def test_no_table_is_lost_to_its_own_results(tmp_path, capsys, name, out, told):
+    path = write_cells(tmp_path / name, n_per_dose=10)
+    before = path.read_bytes()
+    arguments = ["capacity", str(path), "--input", "dose_ng_ml", "--out", str(tmp_path / out)]
+    assert main(arguments) != 0
+    assert told in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_too_few_groups_of_a_dose_are_told_with_the_dose(tmp_path):
     cells = read_cells(write_cells(tmp_path / "cells.csv", 20), inputs=["dose_ng_ml"], group="day")
     with pytest.raises(ValueError, match=r"dose_ng_ml = 0 come from 2 group\(s\), expected 3.*--group"):
