@@ -1,16 +1,16 @@
 """Time and memory of predicting a whole genome by overlapping windows, and what the seams between windows change.
 
-    python benchmarks/genome_throughput.py yeast.fa.gz [--presets timing genes] [--share 0.1] [--threads 1]
-    python benchmarks/genome_throughput.py yeast.fa.gz --run RUN
+    python benchmarks/genome_throughput.py yeast.fa.gz [--runs timing genes] [--share 0.1] [--threads 1]
+    python benchmarks/genome_throughput.py yeast.fa.gz --runs RUN --seams
 
-For each preset a network of its size, with any weights: they change no time. Of the genome, its sequences from the
-first on are predicted until `--share` of the bases are done, and the seconds are scaled to all of them. Seconds are
-those that the processor worked (getrusage), so that other people's jobs count little; with two threads they are those
-of both. Memory is the largest resident set, less that before the first window: after the first sequence and at the end.
+A run is a folder, or the name of a shipped checkpoint. Of the genome, its sequences from the first on are predicted
+until `--share` of the bases are done, and the seconds are scaled to all of them. Seconds are those that the processor
+worked (getrusage), so that other people's jobs count little; with two threads they are those of both. Memory is the
+largest resident set, less that before the first window: after the first sequence and at the end.
 
-With --run a trained network, and the seams: the longest sequence is predicted again with windows cut elsewhere (by half
-a step), and for each output the correlation of the two is told, and the root mean square of their difference relative
-to the output's standard deviation, away from the ends.
+With --seams the longest sequence is predicted again with windows cut elsewhere (by half a step), and for each output
+the correlation of the two is told, and the root mean square of their difference relative to the output's standard
+deviation, away from the ends.
 """
 
 from __future__ import annotations
@@ -24,16 +24,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from isometry.randomness import seed_everything
 from isometry.table import print_rows
 from isometry_data.genomes import Genome, open_genome
 from isometry_genome.asked import context_of
 from isometry_genome.dataset import Place
-from isometry_genome.genes import CLASSES
 from isometry_genome.model import GenomeModel
-from isometry_genome.public import LENGTHS
 from isometry_genome.readout import trained
-from isometry_genome.train import PRESETS
 from isometry_genome.windows import Plan, Stretch, plan_of, stretches
 
 MIB = 1 << 10  # ru_maxrss counts KiB
@@ -46,35 +42,19 @@ LONGEST = 400_000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("genome", type=Path)
-    parser.add_argument("--presets", nargs="+", default=["timing", "genes"], choices=["tiny", "timing", "genes"])
-    parser.add_argument("--run", help="a trained network instead")
+    parser.add_argument("--runs", nargs="+", default=["timing", "genes"])
     parser.add_argument("--share", type=float, default=0.1, help="of the bases that are predicted")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seams", action="store_true", help="what the cuts between windows change")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     with open_genome(options.genome) as genome:
-        if options.run is not None:
-            model, settings = trained(options.run, "cpu")
+        for run in options.runs:
+            model, settings = trained(run, "cpu")
             plan = plan_of(context_of(settings.data), settings.model)
-            print_rows([{"network": options.run, **cost(model, genome, plan, options.share)}])
-            print_rows(list(seams(model, genome, plan)))
-            return
-        rows = []
-        for name in options.presets:
-            model, plan = untrained(name)
-            rows.append({"network": name, **cost(model, genome, plan, options.share)})
-        print_rows(rows)
-
-
-def untrained(name: str) -> tuple[GenomeModel, Plan]:
-    seed_everything(0)
-    settings = PRESETS[name]
-    source = settings.data.source
-    length = settings.data.length or LENGTHS.get(source) or context_of(settings.data)
-    model = settings.model.changed(
-        n_classes=2, n_tracks=3, n_segments=len(CLASSES), swap_segments=(0, 4, 5, 6, 1, 2, 3)
-    )
-    return GenomeModel(model).eval(), plan_of(length, model)
+            print_rows([{"network": run, **cost(model, genome, plan, options.share)}])
+            if options.seams:
+                print_rows(list(seams(model, genome, plan)))
 
 
 def cost(model: GenomeModel, genome: Genome, plan: Plan, share: float) -> dict[str, Any]:
