@@ -44,7 +44,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=1, help="how many samples of each task (default: 1)")
     parser.add_argument(
-        "--first-seed", type=int, default=0, help="1 and on judge; seed 0 and those of 100 and on made the method"
+        "--first-seed",
+        type=int,
+        default=0,
+        help="1 and on judge the value, 2 and on the interval; seeds before these, and of 100 and on, made them",
     )
     parser.add_argument("--samples", type=int, default=10_000, help="of each task (default: 10000, as published)")
     parser.add_argument(
