@@ -343,7 +343,7 @@ TABLES = {
 
 def kept() -> dict[str, list[Row]]:
     found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    return {name: found.get(name, []) for name in TABLES}
+    return {name: [] for name in TABLES} | found  # also tables of which this process knows nothing
 
 
 def measure(name: str, asked: argparse.Namespace) -> None:
