@@ -69,9 +69,9 @@ def predictions(model: nn.Module, codes: Sequence[Tensor]) -> Iterator[Predictio
 
 def _of_batch(model: GenomeModel, codes: Tensor) -> Iterator[Prediction]:
     found = {name: as_numbers(values) for name, values in spoken(model, codes).items()}
-    names = ("classes", "profile", "segments", "language")
     for row, unknown in enumerate(unknown_shares(codes)):
-        yield Prediction(*(found[name][row] if name in found else None for name in names), unknown)
+        own = {name: values[row] for name, values in found.items()}
+        yield Prediction(own.get("classes"), own.get("profile"), own.get("segments"), own.get("language"), unknown)
 
 
 class _Codes(Sequence):

@@ -71,7 +71,7 @@ def read_vcf(
         where = f"{source}, line {number}"
         if line.startswith("#CHROM"):
             _check_header(line, where)
-            has_header, numbers = True, dict(said.groups() for own in about if (said := _NUMBER.match(own)))
+            has_header, numbers = True, {said[1]: said[2] for own in about if (said := _NUMBER.match(own))}
         elif line.startswith("##"):
             about.append(line)
         elif line.strip() and not line.startswith("#"):
