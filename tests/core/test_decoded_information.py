@@ -176,6 +176,18 @@ def test_a_batch_is_told_only_where_outputs_tell_it():
     assert conditional_information(x, x, noise[:, None]) is None
 
 
+def test_batches_that_tell_nothing_seem_on_average_to_tell_nothing():
+    """Few samples of each batch at each input, whose shares differ from fold to fold."""
+    found = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        x, batch = np.repeat(np.arange(4), 80), rng.integers(3, size=320)
+        said = conditional_information(batch, x, (2 * x + rng.normal(size=320))[:, None], n_steps=40, seed=seed)
+        assert said is not None
+        found.append(said.value)
+    assert np.mean(found) <= 0
+
+
 def test_baselines_stand_where_they_should():
     """Logistic regression is blind to a shape without a mean; in low dimension all see a shift."""
     x, y = gaussian([0, 1.5, 4]).sample(400, seed=0)

@@ -12,7 +12,6 @@ from isometry.information.resampled import Estimate, resampled
 from isometry.information.standard_outputs import standardised
 
 KINDS = ("common Gaussian", "logistic", "network")
-PRIOR = 0.5  # samples, added to each count
 
 
 def conditional_information(
@@ -26,7 +25,10 @@ def conditional_information(
 ) -> Estimate | None:
     """I(label; output | input) in bits at the inputs and labels as sampled, cross-fitted: a lower bound on average.
 
-    Only inputs count that occur with two labels, LEAST_SAMPLES of each; None where there are none.
+    What is known without the output are the shares of labels at each input as counted in all samples: their entropy is
+    at most the true one on average, whereas shares of other samples would be wrong by chance, and an output would seem
+    to tell what only lacks this error. Only inputs count that occur with two labels, LEAST_SAMPLES of each; None where
+    there are none.
 
     Args:
         labels: [n] 0 … n_labels - 1.
@@ -45,17 +47,17 @@ def conditional_information(
     with_input = forms._replace(missing=np.hstack([forms.missing, np.eye(int(x.max()) + 1)[x]]))
     folds = nested_folds(label, grouped, 5, 4, np.random.default_rng(seed))
     said, _ = mixed([answers(kind, label, with_input, folds, n_steps, seed) for kind in KINDS], label, folds)
+    shares = _counted(x, label)
+    with np.errstate(divide="ignore"):  # a label that an input never has
+        base = np.log(shares / shares.sum(axis=1, keepdims=True))
     parts = np.empty(len(x))
     for k in range(folds.n_outer):
         own = np.flatnonzero(folds.outer == k)
-        others = folds.outer != k
-        known = _counted(x[others], label[others], int(x.max()) + 1, int(label.max()) + 1) + PRIOR
-        base = np.log(known / known.sum(axis=1, keepdims=True))
         parts[own] = (said.scored[k][np.arange(len(own)), label[own]] - base[x[own], label[own]]) / NATS
     return resampled(parts, np.zeros(len(x), dtype=int), grouped, 1000, seed)
 
 
-def _counted(inputs: np.ndarray, labels: np.ndarray, n_inputs: int = 0, n_labels: int = 0) -> Array:
-    counts = np.zeros((n_inputs or int(inputs.max()) + 1, n_labels or int(labels.max()) + 1))
+def _counted(inputs: np.ndarray, labels: np.ndarray) -> Array:
+    counts = np.zeros((int(inputs.max()) + 1, int(labels.max()) + 1))
     np.add.at(counts, (inputs, labels), 1)
     return counts
