@@ -29,6 +29,10 @@ DROPPED = 0.1
 """Share of the shares, and of features, that a step of training does without."""
 EVIDENCE = 3.0
 """By so much a weight of a site counts for more than it is, so that it is learnt from few."""
+BATCHES_REMEMBERED = 50
+"""Training batches over which features that the trunk reads are counted, about."""
+LEAST_VARIANCE = 1e-3
+"""Added to that of a feature, so that what hardly ever changes does not count for much when it does."""
 KNOWN = 4.0
 """Sum of squares of a base known for certain, less N, as the network is given it."""
 
@@ -61,8 +65,11 @@ class Elements(nn.Module):
             nn.init.zeros_(self.of_sites_head.weight)
             nn.init.zeros_(self.of_sites_head.bias)
         self.log_reaches = nn.Parameter(torch.tensor(REACHES).log())
-        self.read = Reading((len(both) + 1) * (len(REACHES) + 1), s.width)
-        self.read.swap = self._swap(both) if is_paired else None
+        n_read = (len(both) + 1) * (len(REACHES) + 1)
+        swap = self._swap(both) if is_paired else None
+        self.standard = Standard(n_read, swap)
+        self.read = Reading(n_read, s.width)
+        self.read.swap = swap
         initialise(self.head, "linear")
         shares = [min(max(share, 1e-4), 0.9) for share in s.track_means[-s.n_shares :]] or [0.1] * s.n_shares
         self.means: Tensor
@@ -88,7 +95,8 @@ class Elements(nn.Module):
         known = x.square().sum(-1).unflatten(1, (-1, self.bin)).mean(2) / KNOWN
         held = (shares - self.means) / self.scales
         held = torch.cat([held.unflatten(1, (-1, self.n_cells)).mean(2) * known[..., None], known[..., None]], -1)
-        return shares[..., : self.n_shares], self.read(functional.dropout(self._around(held), DROPPED, self.training))
+        around = functional.dropout(self.standard(self._around(held)), DROPPED, self.training)
+        return shares[..., : self.n_shares], self.read(around)
 
     def _around(self, held: Tensor) -> Tensor:
         """[n, n_bins, k] to [n, n_bins, 5 k]: of the bin, and of what lies around it."""
@@ -96,6 +104,43 @@ class Elements(nn.Module):
         decays = torch.exp(-(places[:, None] - places).abs() / self.log_reaches.exp()[:, None, None])
         decays = decays / (2 * self.log_reaches.exp() / self.bin).sqrt()[:, None, None]
         return torch.cat([held, *(decay @ held for decay in decays)], -1)
+
+
+class Standard(nn.Module):
+    """Features less their means, over their standard deviations, both as training has lately seen them.
+
+    Sums over many bins are far from 0 and of sizes that differ by a factor of 40; a few hundred steps do not learn to
+    read them as they are. One batch is too few bins for its own mean: that of a window is part of what is to be read.
+
+    Args:
+        swap: the order in which features come from the other strand, which has the same statistics.
+    """
+
+    def __init__(self, n: int, swap: list[int] | None):
+        super().__init__()
+        self.swap = swap or list(range(n))
+        self.mean: Tensor
+        self.variance: Tensor
+        self.n_seen: Tensor
+        self.register_buffer("mean", torch.zeros(n))
+        self.register_buffer("variance", torch.ones(n))
+        self.register_buffer("n_seen", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., n] to the same; in training, after these have been counted in."""
+        if self.training:
+            self._count(x.detach().flatten(0, -2))
+        return (x - self.mean) / (self.variance + LEAST_VARIANCE).sqrt()
+
+    @torch.no_grad()
+    def _count(self, rows: Tensor) -> None:
+        self.n_seen += 1
+        share = (1 / self.n_seen.clamp(max=BATCHES_REMEMBERED)).to(rows.dtype)
+        mean, square = rows.mean(0), rows.square().mean(0)
+        mean, square = (mean + mean[self.swap]) / 2, (square + square[self.swap]) / 2
+        square = (self.variance + self.mean.square()).lerp(square, share)
+        self.mean.lerp_(mean, share)
+        self.variance.copy_((square - self.mean.square()).clamp(min=0))
 
 
 class Reading(Projection):

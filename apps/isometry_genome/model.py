@@ -281,7 +281,7 @@ class GenomeModel(nn.Module):
         of_bins = self.norms[str(self.settings.bin)]
         if self.elements is not None:
             s = self.settings
-            shares, bins = run(self.elements, encodings[-1], found, x)
+            shares, bins = self.elements(encodings[-1], found, x)  # once: it counts what it reads
             said = of_bins(self.trunk(bins, run)).repeat_interleave(s.bin // s.resolution, 1)
             return {SHARES: shares, s.resolution: said}
         cells = self.decoder(of_bins(self.trunk(encodings[-1], run)), encodings, run)

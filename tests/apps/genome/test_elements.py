@@ -7,6 +7,7 @@ import pytest
 import torch
 from isometry import story
 from isometry_genome.dataset import Window
+from isometry_genome.elements import LEAST_VARIANCE, Standard
 from isometry_genome.grammar import IUPAC
 from isometry_genome.model import GenomeModel, ModelSettings, turned_outputs
 from isometry_genome.objective import LossSettings, genome_loss
@@ -100,6 +101,21 @@ def test_shares_begin_near_their_means_and_bins_say_one_number():
     said = made()(torch.rand(1, 4096, 4, dtype=torch.float64).softmax(-1))["profile"][0]
     assert torch.allclose(said[:, 1:].mean(0), torch.tensor([0.3, 0.3, 0.01]).double(), rtol=0.5)
     assert (said[:, 0].unflatten(0, (-1, 4)).std(1) < TOLERANCE).all()
+
+
+def test_features_are_read_in_standard_units_that_strands_share():
+    standard = Standard(4, [1, 0, 2, 3]).double()
+    sizes, offsets = torch.tensor([1.0, 3.0, 0.0, 40.0]).double(), torch.tensor([2.0, 4.0, 7.0, -5.0]).double()
+    for seed in range(40):
+        rng = torch.Generator().manual_seed(seed)
+        standard(offsets + sizes * torch.randn(2, 500, 4, generator=rng, dtype=torch.float64))
+    expected = torch.tensor([6.0, 6.0, 0.0, 1600.0]).double()  # of a pair: mean of squares 15 less 3²
+    assert torch.allclose(standard.mean, torch.tensor([3.0, 3.0, 7.0, -5.0]).double(), atol=1.0)
+    assert torch.allclose(standard.variance, expected, rtol=0.05, atol=1e-6)
+    known = [value.clone() for value in standard.buffers()]
+    said = standard.eval()(standard.mean + (standard.variance + LEAST_VARIANCE).sqrt())
+    assert torch.allclose(said, torch.ones(4).double())
+    assert all(torch.equal(a, b) for a, b in zip(known, standard.buffers(), strict=True))
 
 
 def test_a_rare_element_that_is_missed_costs_more_than_a_common_one():
