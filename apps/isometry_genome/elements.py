@@ -66,10 +66,10 @@ class Elements(nn.Module):
             nn.init.zeros_(self.of_sites_head.bias)
         self.log_reaches = nn.Parameter(torch.tensor(REACHES).log())
         n_read = (len(both) + 1) * (len(REACHES) + 1)
-        swap = self._swap(both) if is_paired else None
-        self.standard = Standard(n_read, swap)
+        turned_order = self._swap(both) if is_paired else None
+        self.standard = Standard(n_read, turned_order)
         self.read = Reading(n_read, s.width)
-        self.read.swap = swap
+        self.read.swap = turned_order
         initialise(self.head, "linear")
         shares = [min(max(share, 1e-4), 0.9) for share in s.track_means[-s.n_shares :]] or [0.1] * s.n_shares
         self.means: Tensor

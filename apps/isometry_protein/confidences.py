@@ -6,12 +6,12 @@ can be measured batch by batch, of an ensemble too, and resampled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
-from isometry.calibrate import Temperature
+from isometry.calibrate import Temperature, at_temperature
 from torch import Tensor
 
 from isometry_protein.dataset import NO_LABEL
@@ -36,18 +36,9 @@ def sure_rows(net: ProteinModel, tell: Callable[[], Told]) -> dict[str, Tensor]:
     return rows
 
 
-@contextmanager
-def uncalibrated(net: ProteinModel) -> Iterator[None]:
+def uncalibrated(net: ProteinModel) -> AbstractContextManager[None]:
     """A context in which the network's own temperatures are 1."""
-    temperatures = [module.temperature for module in net.temperatures.values() if isinstance(module, Temperature)]
-    kept = [temperature.clone() for temperature in temperatures]
-    try:
-        for temperature in temperatures:
-            temperature.fill_(1.0)
-        yield
-    finally:
-        for temperature, value in zip(temperatures, kept, strict=True):
-            temperature.copy_(value)
+    return at_temperature((own for own in net.temperatures.values() if isinstance(own, Temperature)), 1.0)
 
 
 def sure_row(p: Tensor, labels: Tensor) -> Tensor:

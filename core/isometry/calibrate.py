@@ -11,7 +11,8 @@ given, nothing here needs more memory than a few numbers for each row.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -28,6 +29,7 @@ __all__ = [
     "Calibration",
     "Fitted",
     "Temperature",
+    "at_temperature",
     "calibration",
     "calibration_at",
     "fit_temperature",
@@ -58,6 +60,20 @@ class Temperature(nn.Module):
     def forward(self, logits: Tensor) -> Tensor:
         """Same shape and type as `logits`."""
         return logits if self.training else logits / self.temperature
+
+
+@contextmanager
+def at_temperature(modules: Iterable[Temperature], value: float) -> Iterator[None]:
+    """A context in which these temperatures have another value."""
+    buffers = [module.temperature for module in modules]
+    kept = [buffer.clone() for buffer in buffers]
+    try:
+        for buffer in buffers:
+            buffer.fill_(value)
+        yield
+    finally:
+        for buffer, before in zip(buffers, kept, strict=True):
+            buffer.copy_(before)
 
 
 Outcome = Literal["fitted", "coldest allowed", "hottest allowed", "never wrong", "one class", "no labels", "all alike"]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import nn
 
-from isometry.calibrate import Calibration, Fitted, Temperature, calibration_at, fit_temperature
+from isometry.calibrate import Calibration, Fitted, Temperature, at_temperature, calibration_at, fit_temperature
 from isometry.evaluate import evaluating
 from isometry.fleet import Fleet
 from isometry.lengths import in_batches
@@ -79,7 +78,7 @@ def check_heads(
     batch = collate([records[i] for i in range(min(N_TRIED, len(records)))])
     (said,) = _batches(model, objective.classes, iter([batch]), here)
     places = find_temperatures(model, list(said))
-    with _heated([model.get_submodule(name) for name in places.values()]):
+    with at_temperature((cast(Temperature, model.get_submodule(name)) for name in places.values()), 2.0):
         (heated,) = _batches(model, objective.classes, iter([batch]), here)
     for head, (logits, labels) in said.items():
         try:
@@ -88,20 +87,6 @@ def check_heads(
             raise ValueError(f"the objective's classes, head '{head}': {error}") from None
         if not np.array_equal(logits, heated[head].logits, equal_nan=True):
             raise ValueError(f"the objective's classes, head '{head}': give the logits before the Temperature module")
-
-
-@contextmanager
-def _heated(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """A context in which these temperatures are not 1."""
-    buffers = [cast(Temperature, module).temperature for module in modules]
-    before = [buffer.clone() for buffer in buffers]
-    try:
-        for buffer in buffers:
-            buffer.fill_(2.0)
-        yield
-    finally:
-        for buffer, value in zip(buffers, before, strict=True):
-            buffer.copy_(value)
 
 
 def what_heads_say(
