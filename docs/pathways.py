@@ -202,13 +202,6 @@ def _draw_pathway(axes: Axes, of: dict[str, Any]) -> None:
     axes.set_title(of["title"])
 
 
-def write() -> None:
-    """The page's table and the picture."""
-    results = kept()
-    fill(PAGE, table(results))
-    draw(results)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=NAMES)
@@ -221,7 +214,9 @@ def main() -> None:
         found = kept() | {name: measured(name, options.betas, options.steps)}
         write_whole(RESULTS, (json.dumps(found, indent=1) + "\n").encode())
         print(f"{name}: {found[name]['cpu_s']:.0f} s of one core")
-    write()
+    results = kept()
+    fill(PAGE, table(results))
+    draw(results)
 
 
 if __name__ == "__main__":
