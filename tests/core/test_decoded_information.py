@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from isometry.information.capacity import Channel, capacity
-from isometry.information.capacity_baselines import baselines, neighbour_densities
+from isometry.information.capacity_baselines import baselines, nearest_neighbours, neighbour_densities
 from isometry.information.channels import bimodal, correlated, gaussian, heavy_tailed
 from isometry.information.conditional import conditional_information
 from isometry.information.decoded import decode
@@ -15,11 +15,13 @@ from isometry.information.gaussian_decoder import GaussianDecoder
 from isometry.information.resampled import CONFIDENCE, resampled
 from isometry.information.sampled_channel import SampledChannel
 from isometry.information.standard_outputs import standardised
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, poisson
 
 FAST = ("common Gaussian", "own Gaussian")  # in closed form
 NEAR = 0.09  # bits, three standard errors of a mean of 1,000 log-ratios whose deviation is about 1 bit
 NOTHING = 0.02  # bits, of a control
+SAMPLED = 0.06  # bits, three standard errors of 1,600 samples of counts
+LOW = 0.12  # bits that densities by the 10th neighbour of 400 are low by
 EXACT = 1e-9
 OPTIMISED = 1e-5  # bits
 N_STEPS = 150
@@ -210,6 +212,18 @@ def test_neighbour_densities_leave_the_sample_itself_out():
 def digamma_step(n: int) -> float:
     """ψ(n) - ψ(n - 1)"""
     return 1 / (n - 1)
+
+
+@pytest.mark.parametrize("step", [1.0, 0.01], ids=["counts", "rounded"])
+def test_neighbours_tell_of_counts_what_there_is(step):
+    rows = poisson.pmf(np.arange(200), np.array([[5.0], [11.0], [24.0], [35.0]]))
+    truth, most = Channel(rows).information(np.full(4, 0.25)), capacity(rows).bits
+    inputs = np.repeat(np.arange(4), 400)
+    counts = np.random.default_rng(0).poisson(np.array([5.0, 11.0, 24.0, 35.0])[inputs])
+    found = nearest_neighbours(inputs, step * counts.astype(float)[:, None])
+    assert found.given == pytest.approx(truth, abs=SAMPLED)
+    assert truth - LOW < found.uniform < truth + SAMPLED
+    assert most - LOW < found.capacity < most + SAMPLED
 
 
 def test_standard_forms_are_of_order_one():

@@ -5,8 +5,10 @@ import pytest
 from isometry.information import nearest
 from isometry.information.beyond_normal import additive_noise, normal
 from isometry.information.bits import NATS, mutual_information
+from isometry.information.capacity import Channel
 from isometry.information.nearest import ksg, ross
 from scipy.special import digamma
+from scipy.stats import poisson
 
 CLOSE = 0.06  # bits, of 2,000 samples
 EXACT = 1e-12
@@ -88,6 +90,26 @@ def test_a_table_of_repeated_points_gives_its_own_information():
     truth = mutual_information(counts / counts.sum())
     assert ksg(x, y, 5) == pytest.approx(truth, abs=0.01)
     assert ross(x, y, 5) == pytest.approx(truth, abs=0.01)
+
+
+@pytest.mark.parametrize("means", [(5.0, 11.0, 24.0, 35.0), (2.0, 4.0, 6.0), (0.2, 1.0)])
+def test_ross_finds_the_information_of_labels_of_counts(means):
+    """Several counts are at the very distance of the k-th neighbour: left out, they add 0.15 bits of the first."""
+    rows = poisson.pmf(np.arange(200), np.array(means)[:, None])
+    labels = np.repeat(np.arange(len(means)), 200)
+    counts = np.random.default_rng(0).poisson(np.array(means)[labels])
+    truth = Channel(rows).information(np.full(len(means), 1 / len(means)))
+    assert ross(labels, counts) == pytest.approx(truth, abs=CLOSE)
+
+
+def test_ksg_finds_the_information_of_counts_with_a_common_part():
+    own, common = 10.0, 3.0
+    apart = poisson.pmf(np.arange(60)[:, None] - np.arange(40), own) * np.sqrt(poisson.pmf(np.arange(40), common))
+    rng = np.random.default_rng(0)
+    shared = rng.poisson(common, 2000)
+    x, y = (shared + rng.poisson(own, 2000) for _ in "xy")
+    truth = mutual_information(apart @ apart.T / (apart @ apart.T).sum())
+    assert ksg(x, y) == pytest.approx(truth, abs=CLOSE)
 
 
 def test_a_constant_carries_nothing():

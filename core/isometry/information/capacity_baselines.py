@@ -41,8 +41,12 @@ def baselines(inputs: np.ndarray, outputs: Array) -> list[Baseline]:
 
 
 def nearest_neighbours(inputs: np.ndarray, outputs: Array, k: int = K) -> Baseline:
-    """Ross 2014 at the given inputs; else densities p(y|x) from the k-th neighbour (Selimkhanov et al. 2014)."""
-    channel = SampledChannel(neighbour_densities(inputs, outputs, k), inputs)
+    """Ross 2014 at the given inputs; else densities p(y|x) from the k-th neighbour (Selimkhanov et al. 2014).
+
+    The latter are low: beside the samples of one input, the k-th neighbour among those of another is far, and the
+    density that it stands for is not as small as the true one there.
+    """
+    channel = SampledChannel(neighbour_densities(inputs, _apart(outputs), k), inputs)
     return Baseline("nearest neighbours", *_of(channel, ross(inputs, outputs, k)))
 
 
@@ -57,6 +61,21 @@ def neighbour_densities(inputs: np.ndarray, outputs: Array, k: int) -> Array:
         distance[~own] = tree.query(outputs[~own], k=k, p=np.inf)[0].reshape(-1, k)[:, k - 1]
         logs[:, x] = -outputs.shape[1] * np.log(np.maximum(distance, SMALLEST)) - digamma(count - own)
     return logs
+
+
+def _apart(outputs: Array) -> Array:
+    """Repeated values of a column, as of counts, spread up to half way to the next ones, always in the same way.
+
+    Neighbours at no distance have no density. What was spread says which value it was, so it tells as much of inputs.
+    """
+    apart, rng = outputs.copy(), np.random.default_rng(0)
+    for column in apart.T:
+        known, place, times = np.unique(column, return_inverse=True, return_counts=True)
+        if len(known) > 1:
+            gaps = np.diff(known)
+            room = np.minimum(np.append(gaps[0], gaps), np.append(gaps, gaps[-1])) / 2 * (times > 1)
+            column += room[place] * rng.uniform(-1, 1, len(column))
+    return apart
 
 
 def logistic_regression(inputs: np.ndarray, outputs: Outputs) -> Baseline:

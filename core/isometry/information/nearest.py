@@ -2,7 +2,9 @@
 
 No model and no training; good in few dimensions. In many, the neighbours are far and the estimate falls far below the
 truth. Distances are the largest difference of any coordinate, so the units of coordinates within one vector matter:
-scale them first. Repeated points count as Gao et al. 2017 count them, so that ties give no infinities.
+scale them first. Of points that stand on a lattice, as counts do, several are at the very distance of the k-th
+neighbour, or at none: all of them count as neighbours, in the whole and in each part. Repeated points then give the
+information of their table (Gao et al. 2017); where no two distances are equal this is Kraskov's and Ross's count.
 
 Source: Kraskov, Stögbauer and Grassberger 2004, doi:10.1103/PhysRevE.69.066138, eq. 8; Ross 2014,
 doi:10.1371/journal.pone.0087357; Gao, Kannan, Oh and Viswanath 2017, arXiv:1709.06212.
@@ -89,8 +91,8 @@ def _neighbourhoods(parts: list[Array], own: Array, k: int) -> tuple[Array, list
     """Around each sample of `own`, out to its k-th neighbour among `own` in all parts together.
 
     Returns:
-        [n_own] neighbours: k, or at a repeated point how often it is there; per part [n_own] how many of all samples
-        are nearer than the k-th neighbour (at a repeated point: at the same place), the sample itself counted.
+        [n_own] neighbours up to that distance: k, or more of them where several are at it; per part [n_own] how many
+        of all samples are nearer, the sample itself counted; where several are at that distance, those up to it.
     """
     by_tree = sum(part.shape[1] for part in parts) <= TREE_COORDINATES
     return (_by_tree if by_tree else _by_blocks)(parts, own, k)
@@ -100,8 +102,12 @@ def _by_tree(parts: list[Array], own: Array, k: int) -> tuple[Array, list[Array]
     joint = np.hstack(parts)[own]
     radius = KDTree(joint).query(joint, k=k + 1, p=np.inf)[0][:, k]
     inside = np.nextafter(radius, -1) * (radius > 0)
-    n_neighbours = np.where(radius > 0, k, _counted(joint, joint, np.zeros(len(own))) if (radius == 0).any() else k)
-    return n_neighbours, [_counted(part, part[own], inside) for part in parts]
+    n_neighbours = np.maximum(_counted(joint, joint, radius) - 1, k)
+    near = [
+        np.maximum(_counted(part, part[own], inside) - (radius == 0), _counted(part, part[own], radius) - 1)
+        for part in parts
+    ]
+    return n_neighbours, near
 
 
 def _counted(points: Array, centres: Array, radius: Array) -> Array:
@@ -116,7 +122,7 @@ def _by_blocks(parts: list[Array], own: Array, k: int) -> tuple[Array, list[Arra
         distances = [cdist(part[own[rows]], part, "chebyshev") for part in parts]
         joint = np.max([distance[:, own] for distance in distances], axis=0)
         radius = np.partition(joint, k, axis=1)[:, [k]]
-        n_neighbours[rows] = np.where(radius[:, 0] > 0, k, (joint == 0).sum(1))
+        n_neighbours[rows] = (joint <= radius).sum(1) - 1
         for i, distance in enumerate(distances):
-            near[i][rows] = ((distance < radius) | (distance == 0)).sum(1)
+            near[i][rows] = np.maximum((distance < radius).sum(1), (distance <= radius).sum(1) - 1)
     return n_neighbours, near
