@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -159,10 +160,16 @@ def learn(settings: ProteinSettings, data: Data) -> ProteinSettings:
     return settings.changed(model=changes)
 
 
+@cache
+def _tell(note: str) -> None:
+    """Once: each member of an ensemble reads the files."""
+    _log.warning(note)
+
+
 def read(settings: ProteinSettings, files: Sequence[Path]) -> ProteinDataset:
     records, notes = read_files(files, settings.model.mapping)
     for note in notes:
-        _log.warning(note)
+        _tell(note)
     return _dataset(settings, records, WholeLabels({}, {}, names_of_values(settings.model)))
 
 

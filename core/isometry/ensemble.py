@@ -36,7 +36,7 @@ class Scores(NamedTuple):
     members: list[dict[str, float]]
     """Of each alone."""
     spread: dict[str, float]
-    """Standard deviation of each score over the members (n - 1 in its denominator)."""
+    """Standard deviation of each score over the members that have it (n - 1 in its denominator)."""
     rows: dict[str, np.ndarray]
     """Measured of the averaged answers, from which `together` follows."""
 
@@ -45,7 +45,7 @@ def predict_together(members: Sequence[Loaded], files: Sequence[Path], out: Path
     """One row per record of `files` as the members' `predict` gives them, put together by `average_rows`.
 
     An app that makes one network of the members (`App.together`) is asked for that one's rows and formats of its own;
-    of the members' rows then only the spreads are told.
+    of the members' rows then only the spreads are told, of the columns that all members have.
 
     Raises ValueError if the members are not of one app, fewer than two, twice the same, or `out` has a format that
     several models have no part in.
@@ -57,7 +57,8 @@ def predict_together(members: Sequence[Loaded], files: Sequence[Path], out: Path
     if out is not None:
         check_table_path(out, app.own_formats if is_own else ())
         check_not_read(out, files)
-    rows = average_rows([app.predict(m.model, m.settings, app.read(m.settings, files), None) for m in members])
+    tables = [app.predict(m.model, m.settings, app.read(m.settings, files), None) for m in members]
+    rows = average_rows(tables if app.together is None else _that_all_tell(tables))
     if app.together is not None:
         first = members[0]
         one = app.together([member.model for member in members]).eval()
@@ -66,6 +67,12 @@ def predict_together(members: Sequence[Loaded], files: Sequence[Path], out: Path
     if out is not None and not is_own:
         write_table(out, rows)
     return rows
+
+
+def _that_all_tell(tables: Sequence[Rows]) -> list[Rows]:
+    """The tables with the columns that all of them have."""
+    told = set.intersection(*(set(_columns([table])) for table in tables))
+    return [[{name: value for name, value in row.items() if name in told} for row in table] for table in tables]
 
 
 def _with_spreads(row: dict[str, Any], averaged: dict[str, Any]) -> dict[str, Any]:
@@ -117,7 +124,7 @@ def evaluate_together(members: Sequence[Loaded], files: Sequence[Path] = ()) -> 
         together, rows = scored(replace(first, model=one), sets[0])
     if not together:
         raise ValueError("no record has a label to compare with; `isometry predict` needs none")
-    spread = {name: _deviation([scores.get(name, math.nan) for scores in alone]) for name in together}
+    spread = {name: _deviation([scores[name] for scores in alone if name in scores]) for name in together}
     return Scores(together, list(alone), spread, rows)
 
 
@@ -234,4 +241,5 @@ def _commonest(stacked: np.ndarray) -> np.ndarray:
 
 
 def _deviation(values: list[float]) -> float:
-    return float(np.std(values, ddof=1))
+    """NaN where fewer than two members have the score."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
