@@ -26,6 +26,8 @@ class SourceSettings(Settings):
     in E. coli; timing: replication of yeast; genes: of E. coli; files: yours."""
     length: PositiveInt | None = None
     """Bases of a window. None: as the source has it; files: the longest interval."""
+    stride: PositiveInt | None = None
+    """Predicted classes of whole sequences: bases from one window to the next. None: a sixteenth of a window."""
     fold: int = Field(default=0, ge=0)
     """promoters (0 to 4), timing (0 to 3), strand and genes (0 to 2, a genome): what is held out for the test."""
     n_train: PositiveInt | None = None

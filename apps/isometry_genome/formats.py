@@ -7,17 +7,21 @@ import importlib.util
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
+from isometry_data.genomes import around
 from isometry_data.intervals import Binned, Interval, write_bed, write_bedgraph
 from isometry_data.tracks import write_bigwig
 from isometry_data.written_whole import written_whole
 
-from isometry_genome.gene_calls import Called
+from isometry_genome.dataset import Sequences
+from isometry_genome.gene_calls import Call, Called
 from isometry_genome.genes import IN_PIECES
 from isometry_genome.runs import Run, runs
 from isometry_genome.windows import Stretch
@@ -30,19 +34,29 @@ SCORE = 1000  # of probability 1, as BED has it
 Rows = list[dict[str, Any]]
 
 
-def write_verdicts(out: Path, rows: Rows) -> Rows:
-    """A line for each window: its most probable class, and 1000 times the probability."""
-    write_bed(
-        out,
-        (
-            Interval(r["chrom"], r["start"], r["end"], r["strand"], r["class"], round(SCORE * r[f"p_{r['class']}"]))
-            for r in rows
-        ),
-    )
-    return rows
+def on_line(interval: Interval, lengths: Mapping[str, int]) -> Iterator[Interval]:
+    """As BED has it, which knows lines alone, where no end is past the length: across the origin of a circle in two."""
+    for start, end in around(interval.start, interval.end, lengths[interval.chrom]):
+        yield replace(interval, start=start, end=end)
 
 
-def write_runs(out: Path, parts: Iterable[Stretch], names: Sequence[str]) -> Rows:
+def write_verdicts(out: Path, rows: Iterable[dict[str, Any]], lengths: Mapping[str, int]) -> Rows:
+    """A line for each window: its most probable class, and 1000 times the probability; how many windows of each class
+    there were on each sequence."""
+    counts: Counter[tuple[str, str]] = Counter()
+
+    def told() -> Iterator[Interval]:
+        for r in rows:
+            name = r["class"]
+            counts[r["chrom"], name] += 1
+            whole = Interval(r["chrom"], r["start"], r["end"], r["strand"], name, round(SCORE * r[f"p_{name}"]))
+            yield from on_line(whole, lengths)
+
+    write_bed(out, told())
+    return [{"chrom": chrom, "class": name, "windows": n} for (chrom, name), n in counts.items()]
+
+
+def write_runs(out: Path, parts: Iterable[Stretch], names: Sequence[str], lengths: Mapping[str, int]) -> Rows:
     """A line for each run of bases of one class; of genes in pieces one for each piece on its strand, none between."""
     is_genes = tuple(names) == IN_PIECES
     counts: dict[tuple[int, str], int] = {}
@@ -53,7 +67,7 @@ def write_runs(out: Path, parts: Iterable[Stretch], names: Sequence[str]) -> Row
             counts.setdefault(place, 0)
             if not is_genes or run.kind:
                 counts[place] += 1
-                yield _interval(run, names, is_genes)
+                yield from on_line(_interval(run, names, is_genes), lengths)
 
     write_bed(out, told())
     return [{"record": record, "chrom": chrom, "written": n} for (record, chrom), n in counts.items()]
@@ -64,35 +78,58 @@ def _interval(run: Run, names: Sequence[str], is_genes: bool) -> Interval:
     return Interval(run.chrom, run.start, run.end, strand, name, round(SCORE * run.probability))
 
 
-def write_genes(out: Path, found: Iterable[Called]) -> Rows:
-    """A line for each gene: its place, and 1000 times the mean probability of its bases."""
+def write_genes(out: Path, found: Iterable[Called], sequences: Sequences) -> Rows:
+    """A line for each gene: its place, and 1000 times the mean probability of its bases. Of one across the origin of a
+    circle two, which share a name that no other gene has."""
     counts: Rows = []
 
     def told() -> Iterator[Interval]:
         for own in found:
-            counts.append({"record": own.record, "chrom": own.chrom, "written": len(own.calls)})
-            for call in own.calls:
-                yield Interval(
-                    own.chrom, call.gene.start, call.gene.end, call.strand, "gene", round(SCORE * call.probability)
-                )
+            counts.append(_count(own))
+            lines = [line for pair in enumerate(own.calls, start=1) for line in _lines(own, *pair, sequences)]
+            yield from sorted(lines, key=lambda line: (line.start, line.end))
 
     write_bed(out, told())
     return counts
 
 
-def write_features(out: Path, found: Iterable[Called], lengths: Mapping[str, int]) -> Rows:
-    """GFF3, which counts from 1 and includes the end: a CDS for each gene, and its evidence in nats as the score."""
+def _lines(own: Called, number: int, call: Call, sequences: Sequences) -> Iterator[Interval]:
+    is_across = call.gene.end > sequences.lengths[own.chrom]
+    name, score = _name(own, number) if is_across else "gene", round(SCORE * call.probability)
+    gene = Interval(own.chrom, call.gene.start, call.gene.end, call.strand, name, score)
+    return on_line(gene, sequences.lengths)
+
+
+def _name(own: Called, number: int) -> str:
+    return f"gene_{own.record}_{number}"
+
+
+def _count(own: Called) -> dict[str, Any]:
+    return {"record": own.record, "chrom": own.chrom, "written": len(own.calls)}
+
+
+def write_features(out: Path, found: Iterable[Called], sequences: Sequences) -> Rows:
+    """GFF3, which counts from 1 and includes the end: a CDS for each gene, and its evidence in nats as the score. A
+    circle is told to be one, and a gene across its origin ends past its length."""
     counts: Rows = []
     with written_whole(out) as stream:
         stream.write("##gff-version 3\n")
         for own in found:
             if own.chrom not in {row["chrom"] for row in counts}:
-                stream.write(f"##sequence-region {quote(own.chrom)} 1 {lengths[own.chrom]}\n")
-            counts.append({"record": own.record, "chrom": own.chrom, "written": len(own.calls)})
+                stream.write(_landmark(own.chrom, sequences))
+            counts.append(_count(own))
             for number, call in enumerate(own.calls, start=1):
                 place = f"{call.gene.start + 1}\t{call.gene.end}\t{call.evidence:.1f}\t{call.strand}\t0"
-                stream.write(f"{quote(own.chrom)}\tisometry\tCDS\t{place}\tID=gene_{own.record}_{number}\n")
+                stream.write(f"{quote(own.chrom)}\tisometry\tCDS\t{place}\tID={_name(own, number)}\n")
     return counts
+
+
+def _landmark(chrom: str, sequences: Sequences) -> str:
+    """Where a sequence ends, and whether it ends there."""
+    name, n = quote(chrom), sequences.lengths[chrom]
+    told = f"##sequence-region {name} 1 {n}\n"
+    circle = f"{name}\tisometry\tregion\t1\t{n}\t.\t+\t.\tID={name};Is_circular=true\n"
+    return told + circle if sequences.is_circle(chrom) else told
 
 
 # Tracks

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from isometry_data.genomes import around
 from isometry_data.intervals import Interval, check_intervals
 from torch import Tensor, nn
 
 from isometry_genome import gene_calls
 from isometry_genome.asked import context_of
-from isometry_genome.dataset import Place, Strands, WindowDataset
+from isometry_genome.dataset import Place, Sequences, Strands, WindowDataset
 from isometry_genome.formats import (
     FEATURES,
     SIGNALS,
@@ -29,6 +31,7 @@ from isometry_genome.model import GenomeModel
 from isometry_genome.reach import tell_reach
 from isometry_genome.readout import Names, as_numbers, n_at_once, names_of, unknown_shares
 from isometry_genome.runs import runs
+from isometry_genome.scan import Slide, batches, on_strand, slides, strands_of, track_names, tracks
 from isometry_genome.windows import Stretch, plan_of, spoken, stretches
 
 OWN_FORMATS = (".bed", *FEATURES, *SIGNALS)
@@ -95,32 +98,39 @@ def of_dataset(model: nn.Module, windows: Any) -> Iterator[Prediction]:
 def predict(model: nn.Module, settings: Any, windows: WindowDataset, out: Path | None) -> Rows:
     """What the first head says, or the head whose format `out` is; in that case a summary.
 
-    classes: a row for each window, as wide as the model's context about the middle of an interval; profile: for each
-    bin, segments: for each gene, or where genes come in pieces for each run of bases of one class, of intervals or
-    whole sequences, however long they are.
+    classes: a row for each window, as wide as the model's context about the middle of an interval, or a stride apart
+    along whole sequences; profile: for each bin, segments: for each gene, or where genes come in pieces for each run of
+    bases of one class, of intervals or whole sequences, however long they are.
     """
     assert isinstance(model, GenomeModel)
     kind = _kind(settings.model.heads, out)
-    names = names_of(settings)
+    names, lengths = names_of(settings), windows.sequences.lengths
+    if kind == "classes" and windows.are_tiles:
+        return _whole(model, settings, windows, out)
     if kind == "classes":
-        ends = windows.sequences.lengths if windows.are_tiles else {}
-        rows = [_row(number, found, windows, names, ends) for number, found in enumerate(of_dataset(model, windows))]
-        return rows if out is None else write_verdicts(out, rows)
+        if out is not None and out.suffix in SIGNALS:
+            raise ValueError(
+                f"{out}: of classes, tracks are of whole sequences; leave the BED out, or choose .bed or .csv"
+            )
+        found = zip(windows.places, of_dataset(model, windows), strict=True)
+        rows = [_row(number, *own, windows, names) for number, own in enumerate(found, start=1)]
+        if out is not None:
+            write_verdicts(out, rows, lengths)
+        return rows
     places = _asked(windows)
     plan = plan_of(context_of(settings.data), settings.model)
     tell_reach(model, places, plan)
     if out is not None and out.suffix in SIGNALS:
         check_signals(out)
-        places = _sorted(places, windows)
-        parts = stretches(model, windows.sequences, places, plan)
-        return write_signals(out, parts, names.tracks, settings.model.resolution, windows.sequences.lengths)
+        parts = stretches(model, windows.sequences, _sorted(places, windows), plan)
+        return write_signals(out, parts, names.tracks, settings.model.resolution, lengths)
     parts = stretches(model, windows.sequences, places, plan)
     if kind == "segments" and names.segments == CLASSES:
-        return _genes(gene_calls.called_along(parts, windows.sequences), out, windows.sequences.lengths)
+        return _genes(gene_calls.called_along(parts, windows.sequences), out, windows.sequences)
     if out is not None and out.suffix in FEATURES:
         raise ValueError(f"{out}: this format is for genes in one piece, which this model does not tell; choose .bed")
     if out is not None:
-        return write_runs(out, parts, names.segments)
+        return write_runs(out, parts, names.segments, lengths)
     return list(_bins(parts, names.tracks, settings.model.resolution) if kind == "profile" else _runs(parts, names))
 
 
@@ -131,7 +141,7 @@ def _kind(heads: Sequence[str], out: Path | None) -> str:
         what = "a prediction of windows"
     else:
         of_bases = ["segments"] if out.suffix in FEATURES else ["segments", "classes"]
-        wanted = ["profile"] if out.suffix in SIGNALS else of_bases
+        wanted = ["profile", "classes"] if out.suffix in SIGNALS else of_bases
         what = f"{out}: this format"
     for head in wanted:
         if head in heads:
@@ -149,21 +159,44 @@ def _asked(windows: WindowDataset) -> list[Place]:
 
 
 def _sorted(places: list[Place], windows: WindowDataset) -> list[Place]:
-    """In the order of the genome. Raises ValueError where a base would have two values."""
+    """In the order of the genome, those across the origin of a circle in two. Raises ValueError where a base would have
+    two values."""
+    lengths = windows.sequences.lengths
+    places = [p._replace(start=a, end=b) for p in places for a, b in around(p.start, p.end, lengths[p.chrom])]
     intervals = [Interval(p.chrom, p.start, p.end, source=p.source) for p in places]
-    check_intervals(intervals, windows.sequences.lengths, is_disjoint=True)
+    check_intervals(intervals, lengths, is_disjoint=True)
     order = {name: number for number, name in enumerate(windows.sequences.names)}
     return sorted(places, key=lambda place: (order[place.chrom], place.start))
 
 
-def _row(
-    number: int, found: Prediction, windows: WindowDataset, names: Names, ends: Mapping[str, int]
-) -> dict[str, Any]:
-    """`ends`: of sequences beyond which windows reach that nobody asked for."""
-    place = windows.places[number]
+def _whole(model: GenomeModel, settings: Any, windows: WindowDataset, out: Path | None) -> Rows:
+    """Classes along whole sequences, on both strands where the model reads one."""
+    sequences, names, strands = windows.sequences, names_of(settings), strands_of(settings)
+    along = slides(sequences, settings)
+    if out is not None and out.suffix in SIGNALS:
+        check_signals(out)
+        told = track_names(names.classes, strands)
+        return write_signals(out, tracks(model, sequences, along, strands), told, along[0].stride, sequences.lengths)
+    rows = _slid(model, windows, along, names, strands)
+    return list(rows) if out is None else write_verdicts(out, rows, sequences.lengths)
+
+
+def _slid(
+    model: GenomeModel, windows: WindowDataset, along: Sequence[Slide], names: Names, strands: Sequence[bool]
+) -> Iterator[dict[str, Any]]:
+    """A row for each window and strand, by position."""
+    record = count(1)
+    for slide in along:
+        for numbers, codes in batches(windows.sequences, slide, range(slide.n_windows)):
+            said = [list(_of_batch(model, on_strand(codes, is_minus))) for is_minus in strands]
+            for number, *found in zip(numbers, *said, strict=True):
+                for is_minus, own in zip(strands, found, strict=True):
+                    yield _row(next(record), slide.place(number, is_minus=is_minus), own, windows, names)
+
+
+def _row(record: int, place: Place, found: Prediction, windows: WindowDataset, names: Names) -> dict[str, Any]:
     assert found.classes is not None
-    end = min(place.end, ends.get(place.chrom, place.end))
-    row: dict[str, Any] = {"record": number + 1, "chrom": place.chrom, "start": place.start, "end": end}
+    row: dict[str, Any] = {"record": record, "chrom": place.chrom, "start": place.start, "end": place.end}
     row |= {"strand": "-" if place.is_minus else "+", "class": names.classes[int(found.classes.argmax())]}
     row |= {f"p_{name}": float(p) for name, p in zip(names.classes, found.classes, strict=True)}
     strands = windows.facts.strands if place.is_minus else Strands()
@@ -180,9 +213,9 @@ def _means(what: str, names: Sequence[str], said: np.ndarray, swap: Sequence[int
     return {f"{what}_{name}": float(value) for name, value in zip(names, means, strict=True)}
 
 
-def _genes(found: Iterator[gene_calls.Called], out: Path | None, lengths: Mapping[str, int]) -> Rows:
+def _genes(found: Iterator[gene_calls.Called], out: Path | None, sequences: Sequences) -> Rows:
     if out is not None:
-        return write_features(out, found, lengths) if out.suffix in FEATURES else write_genes(out, found)
+        return (write_features if out.suffix in FEATURES else write_genes)(out, found, sequences)
     return [
         {"record": own.record, "chrom": own.chrom, "start": call.gene.start, "end": call.gene.end}
         | {"strand": call.strand, "probability": call.probability, "evidence": call.evidence}

@@ -233,6 +233,7 @@ APP = App(
     predict=predict,
     own_formats=OWN_FORMATS,
     report=findings,
+    strided=lambda settings, n: settings.changed(data={"stride": n}),
     symmetries=symmetries,
 )
 

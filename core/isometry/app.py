@@ -79,7 +79,10 @@ class App:
     together: Callable[[Sequence[nn.Module]], nn.Module] | None = None
     """`together(models)`: one network whose predictions are the means of theirs. None: rows of results are averaged."""
     tested: Callable[[Any], tuple[Records | None, dict[str, str]]] | None = None
-    """`tested(settings)`: `data`'s test set and checksums without the work that only training needs. None: `data`."""
+    """`tested(settings)`: `data`'s test set and the checksums of the files that it alone needs. None: `data`."""
+    strided: Callable[[Any, int], Any] | None = None
+    """`strided(settings, n)`: the settings with which `predict` reads long records by windows that begin n apart. None:
+    it has no such windows."""
     symmetries: Callable[[Any], Sequence[Symmetry]] = lambda settings: ()
     """`symmetries(settings)`: what holds for every model of the app, whatever its weights; the doctor measures it."""
 

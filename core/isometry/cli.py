@@ -111,6 +111,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(predict)
     predict.add_argument("files", metavar="FILE", type=Path, nargs="+")
     predict.add_argument("--out", type=Path, metavar="FILE", help="where to write; the ending chooses the format")
+    predict.add_argument(
+        "--stride",
+        type=int,
+        metavar="N",
+        help="how far apart windows of long records begin, where the app reads such (default: a sixteenth of a window)",
+    )
     predict.set_defaults(run=_predict)
 
     export = commands.add_parser("export", help="the best checkpoint of a run without its training state, to share")
@@ -208,10 +214,12 @@ def _predict(options: argparse.Namespace, _rest: list[str]) -> int:
     from isometry import story
 
     loaded = story.load(app, options.model, device=options.device, dtype=options.dtype)
+    loaded = story.strided(loaded, options.stride)
     if options.others:
         from isometry.ensemble import predict_together
 
-        rows = predict_together([loaded, *_others(app, options)], options.files, options.out)
+        others = [story.strided(other, options.stride) for other in _others(app, options)]
+        rows = predict_together([loaded, *others], options.files, options.out)
     else:
         rows = story.predict(loaded, options.files, options.out)
     if options.json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,11 @@ from isometry.order import Records
 from isometry.precision import Precision, PrecisionSettings
 from isometry.runfolder import RunFolder
 from isometry.settings import differences, validated
+
+NO_LABEL = (
+    "no record has a label to compare with; name files with labels, as training reads them, or ask `isometry predict`, "
+    "which needs none"
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,19 @@ def load(app: App, run: str | Path, *, device: str = "auto", dtype: str = "fp32"
     return Loaded(app, settings, model, checkpoint, precision)
 
 
+def strided(loaded: Loaded, n: int | None) -> Loaded:
+    """The same model, to read long records by windows that begin n apart; None: as the app does by itself.
+
+    Raises ValueError for an app without such windows, and for n that is none.
+    """
+    if n is None:
+        return loaded
+    app = loaded.app
+    if app.strided is None:
+        raise ValueError(f"--stride {n}: the app {app.name} does not read records by windows; leave it out")
+    return replace(loaded, settings=app.strided(loaded.settings, n))
+
+
 def shipped_checkpoints(app_name: str) -> list[str]:
     """Names of the checkpoints that come with an app."""
     folder = find_app(app_name).folder / "checkpoints"
@@ -71,8 +89,15 @@ def scored(
 def own_test_set(loaded: Loaded) -> Records:
     """Raises ValueError if there is none, or if the data changed since the run: another split may hold known data."""
     app = loaded.app
-    test, checksums = _tested(app, loaded.settings)
-    changed = differences(loaded.checkpoint.manifest["data"], checksums)
+    known = loaded.checkpoint.manifest["data"]
+    if app.tested is not None:
+        test, checksums = app.tested(loaded.settings)
+        changed = [
+            f"{name}: {found!r} is none of theirs" for name, found in checksums.items() if found not in known.values()
+        ]
+    else:
+        data = app.data(loaded.settings)
+        test, changed = data.test, differences(known, data.checksums)
     if changed:
         raise ValueError(
             f"the data are not those this model was trained on ({'; '.join(changed[:3])}); name files instead"
@@ -80,13 +105,6 @@ def own_test_set(loaded: Loaded) -> Records:
     if test is None:
         raise ValueError(f"app {app.name}: these settings give no test set; name files to evaluate on")
     return test
-
-
-def _tested(app: App, settings: Any) -> tuple[Records | None, dict[str, str]]:
-    if app.tested is not None:
-        return app.tested(settings)
-    data = app.data(settings)
-    return data.test, data.checksums
 
 
 def find_checkpoint(app: App, run: str | Path) -> Checkpoint:

@@ -23,7 +23,7 @@ from isometry.fit import Fit, Task
 from isometry.fleet import Fleet, choose_device, on_threads
 from isometry.heads import check_heads
 from isometry.listeners import Listeners
-from isometry.loaded import Loaded, find_checkpoint, load, own_test_set, scored, shipped_checkpoints
+from isometry.loaded import NO_LABEL, Loaded, find_checkpoint, load, own_test_set, scored, shipped_checkpoints, strided
 from isometry.objective import Objective
 from isometry.randomness import seed_everything
 from isometry.run_settings import that_matter
@@ -42,6 +42,7 @@ __all__ = [
     "predict",
     "prepare",
     "shipped_checkpoints",
+    "strided",
     "train",
 ]
 
@@ -149,7 +150,7 @@ def measured(loaded: Loaded, files: Sequence[Path] = ()) -> tuple[dict[str, floa
     app, settings = loaded.app, loaded.settings
     scores, rows = scored(loaded, app.read(settings, files) if files else own_test_set(loaded))
     if not scores:
-        raise ValueError("no record has a label to compare with; `isometry predict` needs none")
+        raise ValueError(NO_LABEL)
     return scores, rows
 
 

@@ -108,6 +108,17 @@ def test_train_evaluate_predict(isometry_, trained, points, ram):
     assert len(table.read_text().splitlines()) == 4
 
 
+def test_a_stride_is_for_apps_that_read_windows(isometry_, trained, points, monkeypatch):
+    code, _, err = isometry_("predict", "wave", trained, points, "--stride", "3")
+    assert (code, err) == (1, "isometry: --stride 3: the app wave does not read records by windows; leave it out\n")
+    asked = []
+    app = replace(APP, strided=lambda settings, n: asked.append(n) or settings)
+    monkeypatch.setattr(isometry.cli, "load_app", lambda _: app)
+    assert isometry_("predict", "wave", trained, points)[0] == 0
+    assert isometry_("predict", "wave", trained, "--stride", "3", points)[0] == 0
+    assert asked == [3]
+
+
 def test_a_checkpoint_folder_is_a_model_too(isometry_, trained, points):
     checkpoint = next((trained / "checkpoints").iterdir())
     assert isometry_("predict", "wave", checkpoint, points, "--json")[0] == 0

@@ -13,8 +13,9 @@ LARGEST = 2 * 2**20  # bytes
 def test_the_shipped_network_finds_boxes_where_they_belong_and_not_their_letters_shuffled(tmp_path):
     loaded = story.load(APP, "promoters", device="cpu")
     rows = story.predict(loaded, [ROOT / "examples" / "promoters.fa"], tmp_path / "out.csv")
-    assert [row["class"] for row in rows] == ["promoter", "no promoter"] * 3
-    for row in rows:
+    given = [row for row in rows if row["strand"] == "+"]
+    assert [row["class"] for row in given] == ["promoter", "no promoter"] * 3
+    for row in given:
         assert row["p_promoter"] + row["p_no promoter"] == pytest.approx(1, abs=1e-6)
         assert row["p_promoter"] > 0.9 or row["p_promoter"] < 0.2
 

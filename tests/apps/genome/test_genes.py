@@ -226,10 +226,11 @@ def test_calls_do_not_depend_on_stretches():
 def test_genes_as_bed_and_gff3(tmp_path):
     calls = called(evidence_of(certain(labels_of())), LETTERS, EASY)
     found = [Called(1, "c", calls), Called(2, "c", [])]
-    told = write_genes(tmp_path / "genes.bed", found)
+    sequences = InMemory({"c": SEQUENCE})
+    told = write_genes(tmp_path / "genes.bed", found, sequences)
     assert [row["written"] for row in told] == [3, 0]
     assert {Gene(i.start, i.end, i.strand == "-") for i in read_bed(tmp_path / "genes.bed")} == GENES
-    assert write_features(tmp_path / "genes.gff3", found, {"c": LENGTH}) == told
+    assert write_features(tmp_path / "genes.gff3", found, sequences) == told
     back = read_features(tmp_path / "genes.gff3")
     assert true_genes(back, "c", LETTERS) == (GENES, 0)
     assert {(feature.kind, feature.n_parts) for feature in back} == {("CDS", 1)}

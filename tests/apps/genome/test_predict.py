@@ -73,8 +73,8 @@ def said(settings, files, out=None):
 
 
 def test_first_head_decides_what_the_table_tells(genome):
-    windows = said(asked(("classes", "profile")), [genome])
-    assert [row["start"] for row in windows if row["chrom"] == "s0"] == [0, 64, 128, 192, 256]
+    windows = said(asked(("classes", "profile"), stride=64), [genome])
+    assert [row["start"] for row in windows if row["chrom"] == "s0"][::2] == [0, 64, 128, 192, 236]
     assert {"p_on", "p_off", "mean_one", "mean_two"} <= set(windows[0])
     bins = said(asked(("profile", "classes")), [genome])
     assert [(row["start"], row["end"]) for row in bins if row["chrom"] == "s0"][-2:] == [(272, 288), (288, 300)]
@@ -159,7 +159,7 @@ def segments(kinds):
 def test_pieces_of_genes_are_runs_on_their_strand_across_stretches(tmp_path):
     first, second = [0, 0, 1, 1, 1], [1, 1, 0, 2, 2, 2, 2]
     parts = [Stretch(1, "c", 0, 5, None, segments(first)), Stretch(1, "c", 5, 12, None, segments(second))]
-    told = write_runs(tmp_path / "genes.bed", parts, genes.IN_PIECES)
+    told = write_runs(tmp_path / "genes.bed", parts, genes.IN_PIECES, {"c": 12})
     found = [(i.start, i.end, i.strand, i.name) for i in read_bed(tmp_path / "genes.bed")]
     assert found == [(2, 7, "+", "gene"), (8, 12, "-", "gene")]
     assert told == [{"record": 1, "chrom": "c", "written": 2}]
@@ -204,10 +204,10 @@ def test_verdicts_as_bed(genome, tmp_path):
 
 
 def test_windows_that_nobody_asked_for_end_with_their_sequence(genome, tmp_path):
-    rows = said(asked(("classes",)), [genome], tmp_path / "verdicts.bed")
-    lengths = open_genome(genome).lengths
-    assert {row["chrom"]: row["end"] for row in rows} == lengths
-    assert max(interval.end for interval in read_bed(tmp_path / "verdicts.bed")) == max(lengths.values())
+    told = said(asked(("classes",)), [genome], tmp_path / "verdicts.bed")
+    found = read_bed(tmp_path / "verdicts.bed")
+    assert {interval.chrom: interval.end for interval in found} == open_genome(genome).lengths
+    assert sum(row["windows"] for row in told) == len(found)
 
 
 def test_outputs_of_a_window_on_the_minus_strand_are_told_along_the_sequence(genome, tmp_path):
@@ -226,7 +226,13 @@ def test_outputs_of_a_window_on_the_minus_strand_are_told_along_the_sequence(gen
 @pytest.mark.parametrize(
     ("heads", "text", "out", "message"),
     [
-        (("classes",), None, "out.bw", r"out.bw: this format needs a head profile; this model has classes"),
+        (("segments",), None, "out.bw", r"out.bw: this format needs a head profile or classes; this model has segm"),
+        (
+            ("classes",),
+            "s0\t0\t64\n",
+            "out.bw",
+            r"out.bw: of classes, tracks are of whole sequences; leave the BED out",
+        ),
         (("profile",), None, "out.bed", r"out.bed: this format needs a head segments or classes; this model has pro"),
         (
             ("segments",),
