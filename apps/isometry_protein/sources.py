@@ -100,12 +100,15 @@ def _check_files_are_read(settings: SourceSettings) -> None:
 
 
 def tested(settings: SourceSettings, mapping: str, seed: int) -> tuple[list[ProteinRecord], dict[str, str]]:
-    """`proteins`' test set and checksums; of NetSurfP-2.0 without the search for what is like it, minutes long."""
+    """`proteins`' test set and the checksums of its own files: those of training and validation may be elsewhere."""
     if settings.source == "netsurfp2":
-        files = _files_of_netsurfp2(settings)
-        return read_states(files[2]), checksums(files)
-    found = proteins(settings, mapping, seed)
-    return found.split.test, found.checksums
+        from isometry_data.catalogue import locate
+
+        file = locate("netsurfp2", "cb513")
+        return read_states(file), checksums([file])
+    if settings.source == "files":
+        return read(settings.test, mapping)[0], checksums(settings.test)
+    return _simulated_part(2, SIMULATED[2], settings, seed), {"seed": str(seed)}
 
 
 def read(files: Iterable[Path], mapping: str) -> tuple[list[ProteinRecord], list[str]]:
@@ -124,8 +127,11 @@ def _simulated(settings: SourceSettings, _mapping: str, seed: int) -> tuple[Spli
         raise ValueError(f"data.shortest is {settings.shortest}, above data.longest, {settings.longest}")
     n_train, n_valid, n_test = SIMULATED
     sizes = (settings.n_train or n_train, n_valid, n_test)
-    parts = (simulated(n, 3 * seed + i, settings.shortest, settings.longest) for i, n in enumerate(sizes))
-    return Split(*parts), [], []
+    return Split(*(_simulated_part(i, n, settings, seed) for i, n in enumerate(sizes))), [], []
+
+
+def _simulated_part(part: int, n: int, settings: SourceSettings, seed: int) -> list[ProteinRecord]:
+    return simulated(n, 3 * seed + part, settings.shortest, settings.longest)
 
 
 def _netsurfp2(settings: SourceSettings, mapping: str, _seed: int) -> tuple[Split, list[Path], list[str]]:

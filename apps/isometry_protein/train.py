@@ -27,7 +27,7 @@ from isometry_protein.sources import read as read_files
 from isometry_protein.sources import tested as read_tested
 from isometry_protein.symmetries import symmetries
 from isometry_protein.together import ProteinEnsemble
-from isometry_protein.whole import WholeLabels, read_whole
+from isometry_protein.whole import WholeLabels, is_table, known_to, read_whole
 
 _log = logging.getLogger(__name__)
 
@@ -137,7 +137,8 @@ def _check_whole(proteins: ProteinDataset, part: str, head: str, file: Path | No
 
 def tested(settings: ProteinSettings) -> tuple[ProteinDataset | None, dict[str, str]]:
     records, sums = read_tested(settings.data, settings.model.mapping, settings.seed)
-    return _dataset(settings, records, read_whole(settings.data.labels)) if records else None, sums
+    whole = known_to(settings.model, read_whole(settings.data.labels), settings.data.labels)
+    return _dataset(settings, records, whole) if records else None, sums
 
 
 def learn(settings: ProteinSettings, data: Data) -> ProteinSettings:
@@ -167,10 +168,26 @@ def _tell(note: str) -> None:
 
 
 def read(settings: ProteinSettings, files: Sequence[Path]) -> ProteinDataset:
-    records, notes = read_files(files, settings.model.mapping)
+    """Proteins, and of a table among the files (.csv, as `data.labels`) the labels of whole ones."""
+    tables = [file for file in files if is_table(file)]
+    records, notes = read_files([file for file in files if file not in tables], settings.model.mapping)
     for note in notes:
         _tell(note)
-    return _dataset(settings, records, WholeLabels({}, {}, names_of_values(settings.model)))
+    return _dataset(settings, records, _labels_beside(settings.model, records, tables))
+
+
+def _labels_beside(model: ModelSettings, records: list[ProteinRecord], tables: list[Path]) -> WholeLabels:
+    if not tables:
+        return WholeLabels({}, {}, names_of_values(model))
+    first, others = tables[0], tables[1:]
+    if others:
+        raise ValueError(f"{others[0]}: a second table of labels, beside {first}; write them into one")
+    if not records:
+        raise ValueError(f"{first}: labels without sequences; name the FASTA or structure files of its proteins, too")
+    whole = known_to(model, read_whole(first), first)
+    if not any(record.name in whole.values or record.name in whole.kinds for record in records):
+        raise ValueError(f"{first}: labels of none of the proteins; expected names as in {records[0].label}")
+    return whole
 
 
 OPTIM = OptimSettings(rate=2e-3, clip=1.0)

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from isometry_data.text_files import lines_of
 
+from isometry_protein.model import ModelSettings, names_of_classes, names_of_values
+
 
 class WholeLabels(NamedTuple):
     values: dict[str, tuple[float, ...]]
@@ -20,7 +22,7 @@ class WholeLabels(NamedTuple):
 
 
 def read_whole(path: Path | None) -> WholeLabels:
-    """A column `name`; a column `class`, if any, holds classes by name, every other column numbers.
+    """A column `name`; a column `class`, if any, holds classes by name, every other column numbers; gz, too.
 
     Raises:
         FileNotFoundError: no such file.
@@ -35,6 +37,10 @@ def read_whole(path: Path | None) -> WholeLabels:
         raise ValueError(
             f"{path}, line 1: columns {', '.join(columns) or 'none'}; expected name and labels, with commas between"
         )
+    if "sequence" in columns:
+        raise ValueError(
+            f"{path}, line 1: a column sequence; write sequences as FASTA, under the same names, and leave it out here"
+        )
     rows = [(f"{path}, line {reader.line_num}", _row(columns, row, path, reader.line_num)) for row in reader if row]
     _check_names(rows)
     numbers = tuple(column for column in columns if column not in ("name", "class"))
@@ -42,6 +48,41 @@ def read_whole(path: Path | None) -> WholeLabels:
     values = {row["name"]: tuple(_number(row[column], where) for column in numbers) for where, row in rows}
     kinds = {row["name"]: classes.index(row["class"]) for _, row in rows if row.get("class")}
     return WholeLabels(values if numbers else {}, kinds, numbers, classes)
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is one of labels by its name, and not one of sequences with states."""
+    return str(path).lower().removesuffix(".gz").endswith(".csv")
+
+
+def known_to(model: ModelSettings, whole: WholeLabels, path: Path | None) -> WholeLabels:
+    """The numbers in the order of the network's, NaN for those that the table has not; classes as it counts them.
+
+    Raises:
+        ValueError: a class that the network does not know, or nothing that it has a head for.
+    """
+    if path is None:
+        return whole._replace(columns=names_of_values(model))
+    wanted = names_of_values(model) if "regression" in model.heads else ()
+    names = names_of_classes(model) if "classes" in model.heads else ()
+    if not set(wanted) & set(whole.columns) and not (names and whole.classes):
+        told = ", ".join([*wanted, *(["class"] if names else [])])
+        raise ValueError(
+            f"{path}: no column that this network has a head for; "
+            + (f"expected {told}" if told else "leave the file out")
+        )
+    strange = sorted(set(whole.classes) - set(names)) if names else []
+    if strange:
+        raise ValueError(
+            f"{path}: class {strange[0]!r}, which this network did not learn; expected {', '.join(names)}, or nothing"
+        )
+    places = [whole.columns.index(name) if name in whole.columns else None for name in wanted]
+    return WholeLabels(
+        {name: tuple(math.nan if i is None else own[i] for i in places) for name, own in whole.values.items()},
+        {name: names.index(whole.classes[kind]) for name, kind in whole.kinds.items()} if names else {},
+        wanted,
+        names,
+    )
 
 
 def _row(columns: list[str], row: list[str], path: Path, line: int) -> dict[str, str]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from isometry.loaded import Loaded, own_test_set, scored
+from isometry.loaded import NO_LABEL, Loaded, own_test_set, scored
 from isometry.order import Records
 from isometry.table import FORMATS, check_not_read, check_table_path, write_table
 
@@ -123,7 +123,7 @@ def evaluate_together(members: Sequence[Loaded], files: Sequence[Path] = ()) -> 
         one = app.together([member.model for member in members]).eval()
         together, rows = scored(replace(first, model=one), sets[0])
     if not together:
-        raise ValueError("no record has a label to compare with; `isometry predict` needs none")
+        raise ValueError(NO_LABEL)
     spread = {name: _deviation([scores[name] for scores in alone if name in scores]) for name in together}
     return Scores(together, list(alone), spread, rows)
 

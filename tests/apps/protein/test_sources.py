@@ -2,11 +2,13 @@
 
 import dataclasses
 import gzip
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from isometry.app import load_app
+from isometry.loaded import Loaded, own_test_set
 from isometry_data.state_files import write_states
 from isometry_protein.leaks import without_near_copies
 from isometry_protein.simulate import simulated
@@ -195,6 +197,74 @@ def test_validation_chains_like_a_test_chain_are_left_out_and_training_stays(tmp
     assert not any(note.startswith("valid: 1 chains left") for note in shipped.notes)
 
 
+def test_a_users_test_set_is_had_without_the_training_files(state_file, tmp_path):
+    known = written(tmp_path, "known.ss", simulated(3, 2))
+    settings = of_files(train=(state_file,), test=(known,))
+    data = APP.data(settings)
+    state_file.unlink()
+    test, sums = APP.tested(settings)
+    assert [r.sequence for r in test.records] == [r.sequence for r in data.test.records]
+    assert sums == {"known.ss": data.checksums["known.ss"]}
+    assert APP.tested(settings.changed(data={"test": ()})) == (None, {})
+
+
+def test_a_test_set_that_changed_since_training_is_refused(state_file, tmp_path):
+    known = written(tmp_path, "known.ss", simulated(3, 2))
+    settings = of_files(train=(state_file,), test=(known,))
+    checkpoint = SimpleNamespace(manifest={"data": APP.data(settings).checksums})
+    loaded = Loaded(APP, settings, None, checkpoint, None)  # type: ignore[arg-type]
+    assert len(own_test_set(loaded)) == 3
+    written(tmp_path, "known.ss", simulated(4, 2))
+    with pytest.raises(ValueError, match=r"not those this model was trained on \(known\.ss: .* is none of theirs"):
+        own_test_set(loaded)
+
+
+LEARNT = {"heads": ("regression", "classes"), "n_values": 2, "value_names": ("tm", "ph"), "n_classes": 2}
+LEARNT |= {"class_names": ("acid", "base")}
+
+
+def beside(tmp_path, text, **model):
+    """Three proteins, and a table of labels, as a network with `LEARNT` heads reads them."""
+    fasta, table = tmp_path / "three.fasta", tmp_path / "labels.csv"
+    fasta.write_text(">p\nMKV\n>q\nGGW\n>r\nAAA\n")
+    table.write_text(text)
+    return APP.read(TINY.changed(model={**LEARNT, **model}), [fasta, table])
+
+
+def test_labels_of_whole_proteins_stand_beside_a_users_sequences(tmp_path):
+    read = beside(tmp_path, "name,class,ph,other,tm\nq,base,7,9,50\nr,,,9,40\nelsewhere,acid,1,1,1\n")
+    values, kinds = torch.stack([read[i].value for i in range(3)]), [int(read[i].kind) for i in range(3)]
+    torch.testing.assert_close(values, torch.tensor([[torch.nan, torch.nan], [50, 7], [40, torch.nan]]), equal_nan=True)
+    assert kinds == [-1, 1, -1], "classes are counted as in training, whichever the table holds"
+    only = beside(tmp_path, "name,class\np,acid\n", heads=("classes",), n_values=0, value_names=())
+    assert [int(only[i].kind) for i in range(3)] == [0, -1, -1]
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "message"),
+    [
+        ("name,depth\np,1\n", {}, r"labels\.csv: no column that this network has a head for; expected tm, ph, class"),
+        ("name,tm\np,1\n", {"heads": ("ss",)}, r"no column that this network has a head for; leave the file out"),
+        ("name,class\np,salt\n", {}, r"class 'salt', which this network did not learn; expected acid, base"),
+        ("name,tm\nforeign,1\n", {}, r"labels of none of the proteins; expected names as in .*three\.fasta, line 1"),
+        ("name,sequence,tm\np,MKV,1\n", {}, r"line 1: a column sequence; write the sequences as FASTA"),
+    ],
+)
+def test_a_table_that_fits_neither_network_nor_proteins_is_refused(tmp_path, text, model, message):
+    with pytest.raises(ValueError, match=message):
+        beside(tmp_path, text, **model)
+
+
+def test_a_table_alone_or_beside_another_is_refused(tmp_path):
+    table = tmp_path / "labels.csv"
+    table.write_text("name,tm\np,1\n")
+    settings = TINY.changed(model=LEARNT)
+    with pytest.raises(ValueError, match=r"labels\.csv: labels without sequences; name the FASTA"):
+        APP.read(settings, [table])
+    with pytest.raises(ValueError, match="a second table of labels"):
+        APP.read(settings, [table, table])
+
+
 def test_the_test_set_is_had_without_the_search_for_near_copies(tmp_path, monkeypatch):
     parts = {name: simulated(n, n, 100, 120) for name, n in (("train", 9), ("valid", 5), ("cb513", 4))}
     files = {name: written(tmp_path, f"{name}.ss", records) for name, records in parts.items()}
@@ -203,9 +273,11 @@ def test_the_test_set_is_had_without_the_search_for_near_copies(tmp_path, monkey
     settings = APP.presets["netsurfp2"].changed(data={"with_cb6133": False})
     data = APP.data(settings)
     monkeypatch.setattr("isometry_protein.leaks.near_copies", None)
-    test, sums = APP.tested(settings.changed(data={"search": "mmseqs"}))
+    for name in ("train", "valid"):
+        files[name].unlink()
+    test, sums = APP.tested(settings.changed(data={"search": "mmseqs", "with_cb6133": True}))
     assert [r.sequence for r in test.records] == [r.sequence for r in data.test.records]
-    assert sums == data.checksums
+    assert sums == {"cb513.ss": data.checksums["cb513.ss"]}
     test, sums = APP.tested(TINY.changed(data={"n_train": 5}))
     assert (len(test), list(sums)) == (300, ["seed"])
 
