@@ -13,9 +13,12 @@ from torch import nn
 from isometry_signaling.dataset import Cell, Cells
 from isometry_signaling.model import SignalingModel, log_posterior
 from isometry_signaling.objective import NATS
+from isometry_signaling.state import Mixture, evenly_drawn
 
 AT_ONCE = 4096
 """Cells of one batch: bounds the memory, whatever the number of cells."""
+N_EVEN, EVEN_AT_ONCE = 1024, 256
+"""Values of the state over which a divergence from a mixture is averaged, and cells of which they are held at once."""
 
 
 class Prediction(NamedTuple):
@@ -28,7 +31,7 @@ class Prediction(NamedTuple):
     genes: np.ndarray
     """[n, n_genes] expected expression, in the unit of the training data"""
     paid: np.ndarray
-    """[n] bits: what the state tells of what this cell met, beyond what any cell's state tells"""
+    """[n] bits: KL(p(s | l) | m(s)), what the state tells of what this cell met beyond what any cell's state tells"""
     gained: np.ndarray
     """[n] bits that the decoded environment, not calibrated, differs from the prior by; NaN for one of numbers"""
 
@@ -82,5 +85,14 @@ def _of_batch(model: SignalingModel, batch: Cell) -> Prediction:
         genes = kept.genes
         if s.genes:
             genes = genes * genes.new_tensor(s.gene_scales) + genes.new_tensor(s.gene_means)
-        found = (kept.state.told, environment, genes, kept.state.rate / NATS, gained)
+        found = (kept.state.told, environment, genes, _paid(model, batch, kept.state.rate) / NATS, gained)
     return Prediction(*(values.cpu().double().numpy() for values in found))
+
+
+def _paid(model: SignalingModel, batch: Cell, rate: torch.Tensor) -> torch.Tensor:
+    """[n] nats: the divergence itself, where the rate of the few values drawn in training is only one on average."""
+    if not isinstance(getattr(model.state, "marginal", None), Mixture):
+        return rate
+    even = evenly_drawn(N_EVEN, model.settings.n_state).to(rate)
+    parts = batch.ligand.split(EVEN_AT_ONCE)
+    return torch.cat([model.keep(part, even.expand(len(part), -1, -1)).rate for part in parts])

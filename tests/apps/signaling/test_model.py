@@ -11,10 +11,12 @@ from isometry.information.bits import mutual_information
 from isometry_signaling.dataset import Cells, collate
 from isometry_signaling.model import ModelSettings, SignalingModel
 from isometry_signaling.objective import NATS, gain_of
+from isometry_signaling.predict import predictions
 from isometry_signaling.train import APP, PRESETS, SignalingSettings
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 ROUNDING = 1e-4
+EVEN = 0.01  # bits, of an average over 1,024 values in two dimensions
 EXACT = 1e-9
 PUSHED = 1e-3  # of an output's size: more than rounding
 
@@ -67,6 +69,29 @@ def test_a_mixture_of_one_component_has_its_divergence() -> None:
     mixture = model.state.marginal
     expected = kl_divergence(Normal(state.told, spread), Normal(mixture.means, mixture.log_spreads.exp()))[:, 0]
     torch.testing.assert_close(state.rate, expected, rtol=0.05, atol=0.05)  # of 4,096 draws
+
+
+@pytest.mark.parametrize(("n_components", "tolerance"), [(1, ROUNDING), (5, EVEN)])
+def test_bits_paid_by_each_predicted_cell_are_the_divergence_itself(n_components: int, tolerance: float) -> None:
+    """Against the sum over a grid of the plane, however few values the noise has in training."""
+    _, train, model = made("tiny", data=SMALL, model={"n_components": n_components, "n_draws": 1, "n_state": 2})
+    cells, mixture = Cells(train.table, train.names, 1, 2), model.state.marginal
+    with torch.no_grad():
+        mixture.means.mul_(2)
+        mixture.log_spreads.normal_(-0.5, 0.7)
+        mixture.logits.normal_()
+        line = torch.linspace(-16, 16, 641, dtype=torch.float64)
+        places = torch.cartesian_prod(line, line)
+        log_m = mixture.double().log_density(places)
+        raw = model.entry(model.encoder((cells.columns.ligand - model.shift) @ model.whitening.T)).double()
+        spread = (model.state.log_spread.double() + 4 * torch.tanh(raw[:, 2:] / 4)).exp()
+    found = predictions(model.float(), cells).paid
+    seen, first = np.unique(cells.table.ligand.ravel(), return_index=True)
+    assert len(seen) >= 5
+    for i in first[:5]:
+        log_p = Normal(raw[i, :2], spread[i]).log_prob(places).sum(1)
+        truth = float((log_p.exp() * (log_p - log_m)).sum()) * 0.05**2 / NATS
+        assert found[i] == pytest.approx(truth, abs=tolerance)
 
 
 def test_cubature_is_exact_for_a_linear_decoder() -> None:
