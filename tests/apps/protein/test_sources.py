@@ -247,7 +247,7 @@ def test_labels_of_whole_proteins_stand_beside_a_users_sequences(tmp_path):
         ("name,tm\np,1\n", {"heads": ("ss",)}, r"no column that this network has a head for; leave the file out"),
         ("name,class\np,salt\n", {}, r"class 'salt', which this network did not learn; expected acid, base"),
         ("name,tm\nforeign,1\n", {}, r"labels of none of the proteins; expected names as in .*three\.fasta, line 1"),
-        ("name,sequence,tm\np,MKV,1\n", {}, r"line 1: a column sequence; write the sequences as FASTA"),
+        ("name,sequence,tm\np,MKV,1\n", {}, r"line 1: a column sequence; write sequences as FASTA"),
     ],
 )
 def test_a_table_that_fits_neither_network_nor_proteins_is_refused(tmp_path, text, model, message):
