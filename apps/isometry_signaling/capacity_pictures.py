@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PICTURES = (".png", ".svg", ".pdf")
-N_LEVELS = 60  # of a response in its map
+N_LEVELS = 60  # of a response in its map, at most
 ZERO_APART = 0.7  # decades below the lowest dose, where a zero dose stands
 MOST_LABELS = 24
 
@@ -50,12 +50,19 @@ def dose_places(amounts: np.ndarray | None, n_inputs: int) -> np.ndarray:
     return np.where(above, np.log10(np.where(above, amounts, 1.0)), lowest - ZERO_APART)
 
 
+def levels_of(y: np.ndarray) -> np.ndarray:
+    """Edges between the levels of a response: as many steps of its values in each, so that counts make no stripes."""
+    low, high = np.nanquantile(y, [0.002, 0.998], method="nearest")
+    step = np.diff(np.unique(y[~np.isnan(y)])).min()
+    width = step * max(np.ceil((high - low + step) / step / N_LEVELS), 1.0)
+    return low - step / 2 + width * np.arange(np.ceil((high - low + step) / width - 1e-6) + 1)
+
+
 def _map_of_one(axis: Axes, found: Capacity) -> None:
     """The density of the response at each input."""
     cells = found.cells
     y = cells.responses[:, 0]
-    low, high = np.nanquantile(y, [0.002, 0.998])
-    levels = np.linspace(low, high, N_LEVELS + 1)
+    levels = levels_of(y)
     shares = [np.histogram(y[cells.inputs.codes == x], levels)[0] for x in range(len(cells.inputs.labels))]
     density = np.array([share / max(share.max(), 1) for share in shares])
     axis.pcolormesh(np.arange(len(density) + 1) - 0.5, levels, density.T, cmap="Blues", rasterized=True)

@@ -67,6 +67,20 @@ def write_whole(path: Path, content: str | bytes) -> None:
         raise
 
 
+def check_writable(path: Path) -> None:
+    """Raises OSError with one line when nothing can be written beside `path`: tried, for rights alone do not tell."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder, expected a file; name a file in it")
+    trial = temporary_beside(path)
+    try:
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        line = f"{path}: cannot be written in the folder {path.parent} ({reason}); choose a folder you may write to"
+        raise _numbered(error, line) from error
+
+
 def remove_whole(folder: Path) -> None:
     """Remove a folder so that a crash leaves it either as it was or under a name that `sweep` knows."""
     doomed = temporary_beside(folder)

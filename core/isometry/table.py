@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from isometry.durable import write_whole
+from isometry.durable import check_writable, write_whole
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -19,12 +19,18 @@ GAP = 2  # letters between two columns on a terminal
 
 
 def check_table_path(path: Path, own_formats: Sequence[str] = ()) -> None:
-    """Raises ValueError when no format goes by the ending of `path`, OSError when its folder does not exist."""
+    """Before work begins: is there a format by the ending of `path`, and can it be written?
+
+    Raises ValueError when no format goes by the ending, OSError when the folder does not exist or cannot be written in.
+    """
     if path.suffix not in (*FORMATS, *own_formats):
         known = ", ".join((*FORMATS, *own_formats))
         raise ValueError(f"{path}: no format is known by the ending '{path.suffix}'; expected one of {known}")
     if not path.parent.is_dir():
+        if path.parent.exists():
+            raise NotADirectoryError(f"{path}: {path.parent} is a file, expected a folder; name another place")
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; create it first")
+    check_writable(path)
 
 
 def check_not_read(path: Path, files: Sequence[Path]) -> None:

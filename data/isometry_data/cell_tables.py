@@ -79,7 +79,10 @@ def read_cells(
     table = read_columns(path)
     names = [name for name in table.matching(responses) if name not in (*inputs, batch, group)]
     if not names:
-        raise ValueError(f"{table.path}: the responses {', '.join(responses)} name only inputs, batch or group")
+        raise ValueError(
+            f"{table.path}: the responses {', '.join(responses)} name only inputs, batch or group; name a column of "
+            "what was measured"
+        )
     for name in (*inputs, *filter(None, (batch, group))):
         table.column(name)
     rows = _selected(table, where or {})

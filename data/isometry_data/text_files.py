@@ -34,7 +34,7 @@ def text_of(path: str | os.PathLike[str]) -> str:
     except Exception as error:  # gzip and zlib fail in several ways
         raise ValueError(f"{name_of(path)}: cannot be unpacked ({type(error).__name__}: {error})") from None
     if not text.strip():
-        raise ValueError(f"{name_of(path)}: the file is empty, expected records")
+        raise ValueError(f"{name_of(path)}: the file is empty, expected records; name another one, or write it again")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

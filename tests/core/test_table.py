@@ -3,6 +3,7 @@
 import builtins
 import csv
 import json
+from pathlib import Path
 
 import pytest
 from isometry.table import check_not_read, check_table_path, print_rows, write_table
@@ -73,6 +74,18 @@ def test_an_unknown_ending_or_folder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist; create it first"):
         check_table_path(tmp_path / "no" / "t.csv")
     check_table_path(tmp_path / "t.extxyz", own_formats=(".extxyz",))
+
+
+def test_a_place_where_nothing_can_be_written_is_refused_before_work_begins(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "t.csv").mkdir()
+    with pytest.raises(NotADirectoryError, match="is a file, expected a folder"):
+        check_table_path(tmp_path / "file" / "t.csv")
+    with pytest.raises(IsADirectoryError, match=r"t\.csv: is a folder, expected a file"):
+        check_table_path(tmp_path / "t.csv")
+    with pytest.raises(OSError, match=r"/proc/t\.csv: cannot be written in the folder /proc .*; choose a folder"):
+        check_table_path(Path("/proc/t.csv"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "t.csv"]
 
 
 WIDE = [{f"column_{i}": 1000.5 + i for i in range(30)}] * 3

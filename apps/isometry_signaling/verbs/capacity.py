@@ -80,17 +80,19 @@ def _equation(text: str) -> tuple[str, str]:
 
 def _check_out(out: Path | None, file: Path) -> None:
     """Before anything is measured: can it be written there, and is it none of what is read?"""
+    from isometry.durable import check_writable
     from isometry.table import check_not_read, check_table_path
 
     if out is None:
         return
-    if out.suffix:
+    if out.suffix and not out.is_dir():
         check_table_path(out, (".png", ".svg", ".pdf"))
         check_not_read(out, [file])
         return
     nearest = next(place for place in (out, *out.absolute().parents) if place.exists())
     if not nearest.is_dir():
         raise FileExistsError(f"{nearest}: is a file, expected a folder; name another place")
+    check_writable(nearest / WRITTEN[0])
     for name in WRITTEN:
         check_not_read(out / name, [file])
 
@@ -104,9 +106,9 @@ def _write(out: Path | None, found: Any) -> None:
     from isometry_signaling.capacity import as_plain, estimator_rows, input_rows
     from isometry_signaling.capacity_pictures import PICTURES, write_figure
 
-    if out.suffix in PICTURES:
+    if out.suffix in PICTURES and not out.is_dir():
         write_figure(out, found)
-    elif out.suffix:
+    elif out.suffix and not out.is_dir():
         write_table(out, input_rows(found))
     else:
         out.mkdir(parents=True, exist_ok=True)

@@ -48,12 +48,13 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, flags: list[str]) -> int:
-    from isometry.table import check_table_path, print_rows
+    from isometry.table import check_not_read, check_table_path, print_rows
 
     if options.help:
         options.parser.print_help()
     for out in options.out:
         check_table_path(out, FIGURES)
+        check_not_read(out, [options.config] if options.config is not None else [])
     if options.model is not None and flags:
         raise ValueError(f"{options.model} has its settings already; leave out {flags[0]}, or train another run")
     choice = chosen(options, flags)
@@ -78,12 +79,15 @@ def trace(app: Any, settings: Any, options: argparse.Namespace) -> tuple[list[Pl
     """The points of the chosen run, or of one trained for them, and what is known exactly."""
     from isometry import story
     from isometry.fleet import on_threads
+    from isometry.table import check_not_read
 
     from isometry_signaling.plane import N_STEPS, betas_between, follow
     from isometry_signaling.truth import truth_of
 
     loaded = story.load(app, options.model, device="cpu") if options.model is not None else None
     settings = loaded.settings if loaded is not None else settings
+    for out in options.out:
+        check_not_read(out, [*settings.data.train, *settings.data.valid, *settings.data.test])
     truth = truth_of(settings.data)
     low, high = options.low, options.high
     if low is None:

@@ -14,7 +14,7 @@ from isometry.cli import main
 from isometry.information.channels import gaussian
 from isometry_data.cell_tables import read_cells
 from isometry_signaling.capacity import measure_capacity
-from isometry_signaling.capacity_pictures import ZERO_APART, dose_places
+from isometry_signaling.capacity_pictures import N_LEVELS, ZERO_APART, dose_places, levels_of
 
 DOSES = ("0", "1", "10")
 CHANNEL = gaussian([0.0, 2.0, 5.0])
@@ -109,6 +109,24 @@ def test_zero_stands_left_of_the_lowest_dose_on_a_log_axis():
     np.testing.assert_array_equal(dose_places(None, 3), [0, 1, 2])
 
 
+@pytest.mark.parametrize("step", [1.0, 0.25])
+@pytest.mark.parametrize("mean", [3.0, 40.0, 900.0])
+def test_each_level_of_a_map_holds_as_many_counts(mean, step):
+    counts = np.random.default_rng(0).poisson(mean, 4000)
+    levels = levels_of(step * counts) / step
+    assert 2 <= len(levels) <= N_LEVELS + 1
+    held = np.histogram(np.arange(counts.max() + 1), levels)[0]
+    assert held.min() == held.max() >= 1
+    assert ((counts > levels[0]) & (counts < levels[-1])).mean() > 0.99
+
+
+def test_a_map_of_measured_values_has_even_levels():
+    y = np.random.default_rng(0).normal(size=4000)
+    levels = levels_of(np.append(y, np.nan))
+    assert len(levels) == N_LEVELS + 1
+    np.testing.assert_allclose(levels[[0, -1]], np.quantile(y, [0.002, 0.998]), atol=0.1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -117,6 +135,9 @@ def test_zero_stands_left_of_the_lowest_dose_on_a_log_axis():
         (["--input", "dose_ng_ml", "--where", "day=c"], "no row has day = 'c'"),
         (["--input", "dose_ng_ml", "--where", "day"], "expected COLUMN=VALUE"),
         (["--input", "dose_ng_ml", "--where", "dose_ng_ml=10"], "one dose only"),
+        (["--input", "dose_ng_ml", "--output", "dose*"], "name a column of what was measured"),
+        (["--input", "dose_ng_ml", "--out", "/proc/bits"], "cannot be written in the folder /proc"),
+        (["--input", "dose_ng_ml", "--out", "/proc/bits.csv"], "cannot be written in the folder /proc"),
         (["--input", "dose_ng_ml", "--out", "bits.xls"], "no format is known by the ending '.xls'"),
         (["--input", "dose_ng_ml"], "too few cells of 3 of 3 inputs"),
         (["--input", "dose_ng_ml", "--group", "day"], "too few cells"),

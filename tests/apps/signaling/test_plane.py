@@ -117,6 +117,14 @@ def test_the_plane_is_one_command(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_a_wrong_plane_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plane", "--out", str(tmp_path / "plane.xyz")]) == 1
     assert "no format is known" in capsys.readouterr().err
+    assert main(["plane", "--out", "/proc/plane.csv"]) == 1
+    assert "cannot be written in the folder /proc" in capsys.readouterr().err
+    table = tmp_path / "cells.csv"
+    table.write_text("dose,response\n0,1\n")
+    for flags in (["--data.train", str(table)], ["--config", str(table)]):
+        assert main(["plane", "--data.source", "files", *flags, "--out", str(table)]) == 1
+        assert "is one of the files to read" in capsys.readouterr().err
+    assert table.read_text() == "dose,response\n0,1\n"
     assert main(["plane", "--run", str(tmp_path), "--loss.beta", "3"]) == 1
     assert "has its settings already" in capsys.readouterr().err
 
