@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from isometry_data.bases import reverse_complement
 
-from isometry_genome.genes import MINUS, SHORTEST, STARTS, Gene, reading_frames
+from isometry_genome.genes import MINUS, SHORTEST, STARTS, Gene, first_stops, reading_frames
 from isometry_genome.letters import ascii_of, codes_of
 
 if TYPE_CHECKING:
@@ -87,17 +87,22 @@ def called(evidence: np.ndarray, letters: np.ndarray, rule: Rule = Rule()) -> li
         evidence: [length, 8], `evidence_of`.
         letters: [length] upper-case ASCII.
     """
-    ahead = _of_strand(evidence[:, :4], letters, rule, False)
-    back = _of_strand(evidence[::-1, 4:], reverse_complement(letters), rule, True)
-    frames = _Frames(*(np.concatenate(pair) for pair in zip(ahead, back, strict=True)))
-    chosen = schedule(frames.starts, frames.ends, frames.evidence)
-    rows = zip(*(values[chosen].tolist() for values in frames), strict=True)
-    return [Call(gene := Gene(a, b, m), e, _mean_probability(evidence, gene)) for a, b, m, e in rows]
+    frames = _frames(evidence, letters, rule)
+    return _calls(frames, schedule(frames.starts, frames.ends, frames.evidence), evidence)
+
+
+def called_on_circle(evidence: np.ndarray, letters: np.ndarray, rule: Rule = Rule()) -> list[Call]:  # noqa: B008
+    """As `called`, of a whole circle: a gene across its origin ends past its length. Wherever the circle begins, the
+    genes are the same."""
+    n, more = len(letters), first_stops(letters)
+    letters, evidence = (np.concatenate([own, own[:more]]) for own in (letters, evidence))
+    frames = _once(_frames(evidence, letters, rule), n)
+    return _calls(frames, schedule_on_circle(frames.starts, frames.ends, frames.evidence, n), evidence)
 
 
 def called_along(parts: Iterable[Stretch], sequences: Sequences, rule: Rule = Rule()) -> Iterator[Called]:  # noqa: B008
-    """The genes that lie wholly in each place, of the stretches that make it up, whose evidence is held. The ends
-    of a place are ends, of a circle, too."""
+    """The genes that lie wholly in each place, of the stretches that make it up, whose evidence is held. The ends of a
+    place are ends, but not where it is a whole circle; a gene across the origin ends past the length."""
     for record, own in groupby(parts, key=lambda part: part.record):
         evidence, said = [], []
         for part in own:
@@ -105,8 +110,11 @@ def called_along(parts: Iterable[Stretch], sequences: Sequences, rule: Rule = Ru
             said.append(part._replace(segments=None))
         first, last = said[0], said[-1]
         letters = ascii_of(codes_of(sequences.fetch(first.chrom, first.start, last.end)))
-        calls = called(np.concatenate(evidence), letters, rule)
-        yield Called(record, first.chrom, [_moved(call, first.start) for call in calls])
+        joined, n = np.concatenate(evidence), sequences.lengths[first.chrom]
+        evidence.clear()
+        is_whole = sequences.is_circle(first.chrom) and len(letters) == n
+        calls = (called_on_circle if is_whole else called)(joined, letters, rule)
+        yield Called(record, first.chrom, sorted(_moved(call, first.start, n) for call in calls))
 
 
 def _evidence_of(part: Stretch) -> np.ndarray:
@@ -114,9 +122,32 @@ def _evidence_of(part: Stretch) -> np.ndarray:
     return evidence_of(part.segments)
 
 
-def _moved(call: Call, by: int) -> Call:
-    gene = call.gene
-    return call._replace(gene=gene._replace(start=gene.start + by, end=gene.end + by))
+def _moved(call: Call, by: int, n: int) -> Call:
+    """On a circle of n it begins within its length."""
+    gene, start = call.gene, (call.gene.start + by) % n
+    return call._replace(gene=gene._replace(start=start, end=start + gene.end - gene.start))
+
+
+def _frames(evidence: np.ndarray, letters: np.ndarray, rule: Rule) -> _Frames:
+    """The best frame of each stop codon, of both strands."""
+    ahead = _of_strand(evidence[:, :4], letters, rule, False)
+    back = _of_strand(evidence[::-1, 4:], reverse_complement(letters), rule, True)
+    return _Frames(*(np.concatenate(pair) for pair in zip(ahead, back, strict=True)))
+
+
+def _calls(frames: _Frames, chosen: np.ndarray, evidence: np.ndarray) -> list[Call]:
+    rows = zip(*(values[chosen].tolist() for values in frames), strict=True)
+    return [Call(gene := Gene(a, b, m), e, _mean_probability(evidence, gene)) for a, b, m, e in rows]
+
+
+def _once(frames: _Frames, n: int) -> _Frames:
+    """On a circle of n, of which the beginning was read a second time behind its end: each stop codon once, with the
+    best of the starts found in either reading."""
+    starts, n_bases = frames.starts % n, frames.ends - frames.starts
+    stops = np.where(frames.is_minus, starts, frames.ends % n)
+    best = best_of_each(2 * stops + frames.is_minus, frames.evidence)
+    best = best[n_bases[best] <= n]
+    return _Frames(starts[best], starts[best] + n_bases[best], frames.is_minus[best], frames.evidence[best])
 
 
 def _of_strand(evidence: np.ndarray, letters: np.ndarray, rule: Rule, is_minus: bool) -> _Frames:
@@ -165,6 +196,39 @@ def schedule(starts: np.ndarray, ends: np.ndarray, values: np.ndarray, shared: i
             chosen.append(at - 1)
             at = before[at - 1]
     return order[chosen[::-1]]
+
+
+def schedule_on_circle(
+    starts: np.ndarray, ends: np.ndarray, values: np.ndarray, n: int, shared: int = SHARED
+) -> np.ndarray:
+    """As `schedule`, on a circle of n, where an interval across the origin ends past n; each is longer than `shared`,
+    and none longer than n.
+
+    The circle is cut where the fewest intervals lie, mostly none: either none of these is chosen, or one of them is the
+    first.
+    """
+    n_bases, cut = ends - starts, _barest(starts, ends, n)
+    turned = (starts - cut) % n
+    is_across = turned + n_bases > n
+    others = np.flatnonzero(~is_across)
+    best = others[schedule(turned[others], (turned + n_bases)[others], values[others], shared)]
+    for first in np.flatnonzero(is_across).tolist():
+        turned = (starts - starts[first]) % n
+        fits = (turned + shared >= n_bases[first]) & (turned + n_bases <= n + shared)
+        others = np.flatnonzero(fits)
+        chosen = others[schedule(turned[others], (turned + n_bases)[others], values[others], shared)]
+        chosen = np.append(chosen, first)
+        if values[chosen].sum() > values[best].sum():
+            best = chosen
+    return best
+
+
+def _barest(starts: np.ndarray, ends: np.ndarray, n: int) -> int:
+    """The first base of a circle on which the fewest intervals lie."""
+    steps = np.zeros(n + 1, dtype=np.int32)
+    np.add.at(steps, starts, 1)
+    np.add.at(steps, ends % n, -1)
+    return int((steps[:n].cumsum() + (ends >= n).sum()).argmin())
 
 
 def _mean_probability(evidence: np.ndarray, gene: Gene) -> float:

@@ -122,6 +122,16 @@ def reading_frames(
     return starts[is_long], ends[is_long]
 
 
+def first_stops(letters: np.ndarray) -> int:
+    """The length of the least beginning that has a stop codon in each frame of each strand; all where there is none."""
+    on_minus = [reverse_complement(np.frombuffer(codon, dtype=np.uint8)).tobytes() for codon in STOPS]
+    firsts = []
+    for codons in (STOPS, on_minus):
+        is_stop = _marks(letters, codons)
+        firsts += [next(iter(np.flatnonzero(is_stop[frame::3]) * 3 + frame), len(letters)) for frame in range(3)]
+    return min(int(max(firsts)) + 3, len(letters))
+
+
 def _marks(letters: np.ndarray, codons: Sequence[bytes]) -> np.ndarray:
     """[length] whether one of the codons begins here."""
     found = np.zeros(len(letters), dtype=bool)
