@@ -40,6 +40,7 @@ CELL = "cascade"
 NAMES = (CELL, *PATHWAYS)
 LOWEST, HIGHEST = 1.15, 20.0  # beta of real pathways
 N_THRESHOLDS = 40
+TITLE = 9  # points: the longest has room
 PAGE, RESULTS, PICTURE = (Path(__file__).with_suffix(ending) for ending in (".md", ".json", ".png"))
 
 
@@ -186,7 +187,7 @@ def _draw_cell(axes: Axes, of: dict[str, Any]) -> None:
     for mark, (name, at) in zip("s^", of["stages"].items(), strict=True):
         axes.plot([at["rate"]], [at["relevance"]], mark, color=FAINT, label=f"{name} of the simulated cell")
     axes.set(xlabel="I(L; S), bits kept of the ligand", ylabel="I(S; E), bits about the environment")
-    axes.set_title("simulated cell: cascade")
+    axes.set_title("simulated cell: cascade", fontsize=TITLE)
 
 
 def _draw_pathway(axes: Axes, of: dict[str, Any]) -> None:
@@ -199,7 +200,7 @@ def _draw_pathway(axes: Axes, of: dict[str, Any]) -> None:
     label = "a switch: on above the best threshold"
     axes.plot([switch["rate_upper"]], [switch["relevance_lower"]], "^", color=FAINT, label=label)
     axes.set(xlabel="I(response; S), bits kept of the response", ylabel="I(S; dose), bits about the dose")
-    axes.set_title(of["title"])
+    axes.set_title(of["title"], fontsize=TITLE)
 
 
 def main() -> None:
