@@ -135,7 +135,7 @@ def _parquet(path: str) -> Columns:
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{path}: not a Parquet table ({str(error).splitlines()[0][:120]})") from None
     _check_names(path, table.column_names)
-    columns = {name: table.column(name).to_pandas().to_numpy() for name in table.column_names}
+    columns = {name: table.column(name).to_numpy() for name in table.column_names}  # needs no pandas
     return _in_rows(path, columns)
 
 

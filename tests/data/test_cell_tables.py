@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,22 @@ def test_every_format_gives_the_same_records(table, tmp_path):
         np.testing.assert_array_equal(found.inputs.codes, expected.inputs.codes, err_msg=name)
         np.testing.assert_array_equal(found.batch, expected.batch, err_msg=name)
         assert (found.inputs.labels, found.batch_names) == (expected.inputs.labels, ("A", "B"))
+
+
+def test_parquet_is_read_where_pandas_is_not_installed(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    names = pyarrow.array(["0 ng/mL", None, "10 ng/mL", "10 ng/mL"]).dictionary_encode()
+    counts = pyarrow.array([1, None, 3, 4])
+    parquet.write_table(pyarrow.table({"dose": names, "count": counts}), tmp_path / "cells.parquet")
+    code = (
+        "import sys; sys.modules['pandas'] = None\n"
+        "from isometry_data.columns import read_columns\n"
+        "table = read_columns(sys.argv[1])\n"
+        "print(table.texts('dose'), table.numbers('count'))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "cells.parquet")]
+    said = subprocess.run(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True)
+    assert said.stdout.decode().split("\n")[0] == "['0 ng/mL', '', '10 ng/mL', '10 ng/mL'] [ 1. nan  3.  4.]", said
 
 
 def test_units_of_one_kind_are_converted(table):
