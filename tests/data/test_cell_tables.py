@@ -76,7 +76,12 @@ def test_parquet_is_read_where_pandas_is_not_installed(tmp_path):
     counts = pyarrow.array([1, None, 3, 4])
     parquet.write_table(pyarrow.table({"dose": names, "count": counts}), tmp_path / "cells.parquet")
     code = (
-        "import sys; sys.modules['pandas'] = None\n"
+        "import sys\n"
+        "from importlib.abc import MetaPathFinder\n"
+        "class WithoutPandas(MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'pandas': raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, WithoutPandas())\n"
         "from isometry_data.columns import read_columns\n"
         "table = read_columns(sys.argv[1])\n"
         "print(table.texts('dose'), table.numbers('count'))"
