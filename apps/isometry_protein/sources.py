@@ -70,6 +70,8 @@ class Proteins(NamedTuple):
     notes: tuple[str, ...]
 
 
+TESTS: dict[str, tuple[str, ...]] = {"cb513": ("netsurfp2", "cb513")} | {n: (n,) for n in ("ts115", "casp12", "new364")}
+"""Test sets of the catalogue that may be named in place of a file."""
 SIMULATED = (8000, 300, 300)
 LARGER = 1.5  # as many times the wanted share a cluster may be, to be set apart
 USUAL = "GHI/EB"  # classes of three states, where a file tells no eight
@@ -116,10 +118,17 @@ def read(files: Iterable[Path], mapping: str) -> tuple[list[ProteinRecord], list
     records: list[ProteinRecord] = []
     notes: list[str] = []
     for file in files:
-        found = read_proteins(file, Labelling(mapping=mapping))
+        found = read_proteins(_place(file), Labelling(mapping=mapping))
         records += found.records
         notes += found.notes
     return records, notes
+
+
+def _place(file: Path) -> Path:
+    """A file, or the catalogue's test set of that name."""
+    from isometry_data.catalogue import locate
+
+    return locate(*TESTS[str(file)]) if str(file) in TESTS and not file.exists() else file
 
 
 def _simulated(settings: SourceSettings, _mapping: str, seed: int) -> tuple[Split, list[Path], list[str]]:

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
+from isometry_data.state_tables import is_state_table
 from isometry_data.text_files import lines_of
 
 from isometry_protein.model import ModelSettings, names_of_classes, names_of_values
@@ -52,7 +53,7 @@ def read_whole(path: Path | None) -> WholeLabels:
 
 def is_table(path: Path) -> bool:
     """Whether a file is one of labels by its name, and not one of sequences with states."""
-    return str(path).lower().removesuffix(".gz").endswith(".csv")
+    return str(path).lower().removesuffix(".gz").endswith(".csv") and not is_state_table(path)
 
 
 def known_to(model: ModelSettings, whole: WholeLabels, path: Path | None) -> WholeLabels:

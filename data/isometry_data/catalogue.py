@@ -62,7 +62,10 @@ def _third_party(entry: DataSet, wanted: DataFile) -> Path:
     folder = os.environ.get("ISOMETRY_DATA")
     if folder and (path := Path(folder) / wanted.path).exists():
         _check(path, wanted.size, wanted.sha256, "replace it, or unset ISOMETRY_DATA to have it fetched")
-        return path
+        return _told(path, wanted)
+    for path in (Path(folder) / other for other in wanted.also if folder):
+        if path.exists():
+            return _told(path, wanted)
     path = cache_folder() / wanted.path
     if not path.exists():
         _fetch(entry, wanted, path)
@@ -70,6 +73,13 @@ def _third_party(entry: DataSet, wanted: DataFile) -> Path:
         _check(path, None, note.read_text().strip(), "delete it to have it fetched again")
     else:
         _check(path, wanted.size, wanted.sha256, "delete it to have it fetched again")
+    return path
+
+
+def _told(path: Path, wanted: DataFile) -> Path:
+    """The path; a line where nothing says what the file must be."""
+    if wanted.sha256 is None:
+        _log.warning("%s: no checksum of this file is known; it is read as it is", path)
     return path
 
 
@@ -88,7 +98,8 @@ def _note(path: Path) -> Path:
 
 def _fetch(entry: DataSet, wanted: DataFile, path: Path) -> None:
     """Downloads the sources, converts and checks them; the file appears last, when its checksum stands beside it."""
-    by_hand = f"or set ISOMETRY_DATA to a folder that has {wanted.path} (from {entry.address})"
+    places = " or ".join((wanted.path, *wanted.also))
+    by_hand = f"or set ISOMETRY_DATA to a folder that has {places} (from {entry.address})"
     if not wanted.sources or wanted.convert is None:
         raise FileNotFoundError(f"{entry.name} {wanted.name}: not in {path}, no address to fetch it from; {by_hand}")
     try:

@@ -17,6 +17,7 @@ class DataFile:
     sha256: str | None = None
     sources: tuple[str, ...] = ()  # public addresses it is made from
     convert: Callable[[Sequence[Path], Path], None] | None = None  # fetched sources -> this file, checking contents
+    also: tuple[str, ...] = ()  # where the same records may lie in another form, below $ISOMETRY_DATA
 
 
 @dataclass(frozen=True)

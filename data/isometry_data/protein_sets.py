@@ -2,8 +2,9 @@
 
 All are five-line state files (`state_files`). Size and sha256 are those of the prepared files. Of FLIP's archive a file
 can be made here; its records are then compared with the prepared ones by `Content`. For the rest no public file in
-this form is known, and for the tests TS115, CASP12 and NEW364 no prepared file was at hand to take a checksum of: a
-file in the five-line format is looked for at the path given, and read as it is.
+this form is known. Of the tests TS115, CASP12 and NEW364 no file was at hand to take a checksum of, so that none is
+checked: one in the five-line format, or as NetSurfP-2.0 (.npz) or ProtTrans (.csv) publish it (`state_tables`), is
+looked for at the paths given and read as it is, which `locate` tells.
 """
 
 from __future__ import annotations
@@ -31,11 +32,16 @@ def _netsurfp2(name: str, size: int, sha256: str, content: Content) -> DataFile:
     )
 
 
+def _published(name: str) -> tuple[str, ...]:
+    """Under the names that NetSurfP-2.0's and ProtTrans's files have."""
+    return tuple(f"{_FOLDER}/{name}/{name.upper()}{end}" for end in (".npz", "_HHblits.npz", ".csv", "_HHblits.csv"))
+
+
 def _by_hand(name: str, title: str, citation: str, address: str) -> DataSet:
     return DataSet(
         name=name,
         title=title,
-        files=(DataFile("test", f"{_FOLDER}/{name}/test.ss.gz"),),
+        files=(DataFile("test", f"{_FOLDER}/{name}/test.ss.gz", also=_published(name)),),
         licence="structures from the PDB, CC0-1.0",
         citation=citation,
         address=address,

@@ -16,6 +16,7 @@ from isometry_data.mkdssp import has_mkdssp, states_by_mkdssp
 from isometry_data.protein_records import ProteinRecord, Reading, three_states
 from isometry_data.secondary_structure import eight_states
 from isometry_data.state_files import read_states
+from isometry_data.state_tables import is_state_table, read_state_arrays, read_state_table
 from isometry_data.structure_chains import Structure, StructureChain, read_chains
 
 STRUCTURE_ENDINGS = (".pdb", ".ent", ".cif", ".mmcif")
@@ -39,13 +40,19 @@ class Labelling:
 def read_proteins(path: str | os.PathLike[str], labelling: Labelling | None = None) -> Reading:
     """Reads FASTA, PDB, mmCIF or five-line state files by their endings (each also .gz); other names are FASTA.
 
+    Also arrays (.npz) and tables (.csv) with states, as NetSurfP-2.0 and ProtTrans publish them.
+
     Raises:
-        FileNotFoundError, ValueError: as `read_fasta`, `read_states` and `read_chains`.
+        FileNotFoundError, ValueError: as `read_fasta`, `read_states`, `read_chains` and those of `state_tables`.
         OSError: mkdssp was demanded and is not there or fails.
     """
     ending = Path(str(path).lower().removesuffix(".gz")).suffix
     if ending in STATE_ENDINGS:
         return Reading(read_states(path), [])
+    if ending == ".npz":
+        return Reading(read_state_arrays(path), [])
+    if is_state_table(path):
+        return Reading(read_state_table(path), [])
     if ending not in STRUCTURE_ENDINGS:
         return read_fasta(path)
     structure = read_chains(path)
@@ -59,7 +66,10 @@ def read_protein_set(name: str, file: str | None = None) -> list[ProteinRecord]:
     Only the masks of netsurfp2's training and validation chains tell disorder; others say which labels count.
     Errors as `locate` and `read_states`.
     """
-    return read_states(locate(name, file), mask_is_order=name == "netsurfp2" and file != "cb513")
+    path = locate(name, file)
+    if not path.name.endswith(".ss.gz"):
+        return read_proteins(path).records
+    return read_states(path, mask_is_order=name == "netsurfp2" and file != "cb513")
 
 
 def labelled(structure: Structure, labelling: Labelling, notes: list[str] | None = None) -> list[ProteinRecord]:
