@@ -135,8 +135,14 @@ def _parquet(path: str) -> Columns:
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{path}: not a Parquet table ({str(error).splitlines()[0][:120]})") from None
     _check_names(path, table.column_names)
-    columns = {name: table.column(name).to_numpy() for name in table.column_names}  # needs no pandas
-    return _in_rows(path, columns)
+    return _in_rows(path, {name: _plain(table.column(name)) for name in table.column_names})
+
+
+def _plain(column: Any) -> np.ndarray:
+    """A column of Arrow without the help of pandas; categories by their values, for a missing one has no number."""
+    from pyarrow import types  # pyright: ignore[reportMissingImports]
+
+    return (column.cast(column.type.value_type) if types.is_dictionary(column.type) else column).to_numpy()
 
 
 def _anndata(path: str) -> Columns:
