@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from isometry.figures import FAINT, INK, PALETTE, PAPER, style
+from isometry_data.contacts import SHORT
 from isometry_data.protein_records import THREE_STATES, ProteinRecord
 
 from isometry_protein.contacts import ContactMap
@@ -287,7 +288,7 @@ def _draw_contacts(figure: Figure, found: ContactMap, n: int) -> None:
     axes.grid(False)
     axes.set(xlabel="residue", ylabel="residue" if is_whole else "residues apart")
     cells = "" if found.per_cell == 1 else f", the largest of {found.per_cell} residues"
-    where = "" if is_whole else f", up to {reach} residues apart"
+    where = f", {SHORT} residues apart or more" if is_whole else f", {SHORT} to {reach} residues apart"
     axes.set_title(f"Probability of a contact{where}{cells}", fontsize=8.5)
     if is_whole:
         bar = _axes(figure, FOOT + 0.4, 0.12, height, LEFT + width + 0.15)

@@ -113,12 +113,12 @@ def tested(settings: SourceSettings, mapping: str, seed: int) -> tuple[list[Prot
     return _simulated_part(2, SIMULATED[2], settings, seed), {"seed": str(seed)}
 
 
-def read(files: Iterable[Path], mapping: str) -> tuple[list[ProteinRecord], list[str]]:
-    """Records of any files, in order, and what their readers noted."""
+def read(files: Iterable[Path], mapping: str, *, with_labels: bool = True) -> tuple[list[ProteinRecord], list[str]]:
+    """Records of any files, in order, and what their readers noted; of structures without labels, which take time."""
     records: list[ProteinRecord] = []
     notes: list[str] = []
     for file in files:
-        found = read_proteins(_place(file), Labelling(mapping=mapping))
+        found = read_proteins(_place(file), Labelling(mapping=mapping, with_any=with_labels))
         records += found.records
         notes += found.notes
     return records, notes

@@ -170,10 +170,20 @@ def _tell(note: str) -> None:
 def read(settings: ProteinSettings, files: Sequence[Path]) -> ProteinDataset:
     """Proteins, and of a table among the files (.csv, as `data.labels`) the labels of whole ones."""
     tables = [file for file in files if is_table(file)]
-    records, notes = read_files([file for file in files if file not in tables], settings.model.mapping)
+    records = _records([file for file in files if file not in tables], settings)
+    return _dataset(settings, records, _labels_beside(settings.model, records, tables))
+
+
+def to_predict(settings: ProteinSettings, files: Sequence[Path]) -> ProteinDataset:
+    """As `read`, without labels."""
+    return _dataset(settings, _records(files, settings, with_labels=False))
+
+
+def _records(files: Sequence[Path], settings: ProteinSettings, *, with_labels: bool = True) -> list[ProteinRecord]:
+    records, notes = read_files(files, settings.model.mapping, with_labels=with_labels)
     for note in notes:
         _tell(note)
-    return _dataset(settings, records, _labels_beside(settings.model, records, tables))
+    return records
 
 
 def _labels_beside(model: ModelSettings, records: list[ProteinRecord], tables: list[Path]) -> WholeLabels:
@@ -221,6 +231,7 @@ APP = App(
     model=lambda settings: ProteinModel(settings.model),
     objective=lambda settings: objective_of(settings.loss, settings.model),
     read=read,
+    to_predict=to_predict,
     predict=predict,
     own_formats=OWN_FORMATS,
     report=findings,

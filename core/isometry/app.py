@@ -72,6 +72,8 @@ class App:
     predict: Callable[[nn.Module, Any, Any, Path | None], list[dict[str, Any]]]
     """`predict(model, settings, records, out)`: one row of results per record or part of it. Formats of the field that
     `out` asks for by its ending are written here; tables are written by the engine."""
+    to_predict: Callable[[Any, Sequence[Path]], Records] | None = None
+    """`to_predict(settings, files)`: as `read`, without labels, where they take time to make. None: `read`."""
     own_formats: tuple[str, ...] = ()
     """Endings of `out` that `predict` writes itself, such as ".extxyz"."""
     report: Callable[[Any, Any, Data], Findings] | None = None

@@ -275,7 +275,10 @@ def _print_trained(trained: Any, app: str, is_json: bool) -> None:
         print("this run was finished before; another --out starts a new one")
     names = dict.fromkeys(name for scores in trained.scores.values() for name in scores if "/" not in name)
     by_split = trained.scores.items()
-    print_rows([{"score": name, **{split: scores.get(name) for split, scores in by_split}} for name in names])
+    if names:
+        print_rows([{"score": name, **{split: scores.get(name) for split, scores in by_split}} for name in names])
+    else:
+        print("no scores: there is neither a validation nor a test set with labels")
     print(f"run:      {trained.folder}")
     print(f"report:   {trained.folder / 'report.html'}")
     print(f"predict:  isometry predict {app} {trained.folder} FILE")

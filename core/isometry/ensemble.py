@@ -57,12 +57,13 @@ def predict_together(members: Sequence[Loaded], files: Sequence[Path], out: Path
     if out is not None:
         check_table_path(out, app.own_formats if is_own else ())
         check_not_read(out, files)
-    tables = [app.predict(m.model, m.settings, app.read(m.settings, files), None) for m in members]
+    read = app.to_predict or app.read
+    tables = [app.predict(m.model, m.settings, read(m.settings, files), None) for m in members]
     rows = average_rows(tables if app.together is None else _that_all_tell(tables))
     if app.together is not None:
         first = members[0]
         one = app.together([member.model for member in members]).eval()
-        own = app.predict(one, first.settings, app.read(first.settings, files), out if is_own else None)
+        own = app.predict(one, first.settings, read(first.settings, files), out if is_own else None)
         rows = [_with_spreads(row, averaged) for row, averaged in zip(own, rows, strict=True)]
     if out is not None and not is_own:
         write_table(out, rows)

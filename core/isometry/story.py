@@ -161,7 +161,7 @@ def predict(loaded: Loaded, files: Sequence[Path], out: Path | None = None) -> l
         check_table_path(out, app.own_formats)
         check_not_read(out, files)
     is_own = out is not None and out.suffix in app.own_formats
-    records = app.read(loaded.settings, files)
+    records = (app.to_predict or app.read)(loaded.settings, files)
     rows = app.predict(loaded.model, loaded.settings, records, out if is_own else None)
     if out is not None and not is_own:
         write_table(out, rows)

@@ -12,6 +12,8 @@ from isometry_data.protein_records import AMINO_ACIDS, ProteinRecord, Reading
 from isometry_data.text_files import lines_of, name_of
 
 _FOREIGN = re.compile(r"[^A-Za-z*.\-\s]")
+BASES, FEW = frozenset("ACGTUN"), 50
+"""Letters of DNA and RNA; how many of them alone no protein has."""
 _GAPS = str.maketrans("", "", "-.")
 
 
@@ -28,7 +30,8 @@ def read_fasta(path: str | os.PathLike[str]) -> Reading:
 
     Letters are made upper case; all of A to Z are kept, gaps (`-`, `.`) and a final `*` (stop) removed, a `*` inside
     becomes X. A record without a sequence is left out, without a name gets one, and a name that was given before
-    gets a number. Each of these, and each letter beyond the twenty amino acids, is noted by record and line.
+    gets a number. Each of these, and each letter beyond the twenty amino acids, is noted by record and line; so is the
+    first record of bases.
 
     Raises:
         FileNotFoundError: no such file.
@@ -46,7 +49,20 @@ def read_fasta(path: str | os.PathLike[str]) -> Reading:
             notes.append(f"{source}, line {raw.line}, record {name}: no sequence; left out")
     if not records:
         raise ValueError(f"{source}: no sequences in {len(names)} records; expected a name after '>' and letters below")
-    return Reading(records, notes)
+    return Reading(records, [*notes, *_of_bases(records)])
+
+
+def _of_bases(records: list[ProteinRecord]) -> list[str]:
+    """A line if some sequences are of letters that bases have, long enough not to be so by chance."""
+    found = [record for record in records if len(record) >= FEW and set(record.sequence) <= BASES]
+    if not found:
+        return []
+    first, others = found[0], len(found) - 1
+    also = f", and {others:,} more of {len(records):,} records" if others else ""
+    return [
+        f"{first.label}: its {len(first):,} letters are all among A C G T U N{also}: this looks like DNA or RNA, and "
+        "is read as a protein; translate it first"
+    ]
 
 
 def _raw_records(lines: list[str], source: str) -> Iterator[_Raw]:
@@ -59,7 +75,10 @@ def _raw_records(lines: list[str], source: str) -> Iterator[_Raw]:
         elif not line.strip() or line.startswith(";"):  # `;` opens a comment in old files
             continue
         elif current is None:
-            raise ValueError(f"{source}, line {number}: {line.strip()[:30]!r} before the first '>'; expected FASTA")
+            raise ValueError(
+                f"{source}, line {number}: {line.strip()[:30]!r} before the first '>'; expected FASTA: write a line of "
+                "'>' and a name above each sequence (structures are known by their endings: .pdb, .cif)"
+            )
         else:
             current.body.append((number, line))
     if current:
@@ -87,7 +106,7 @@ def _checked(text: str, line: int, name: str, source: str) -> str:
     if strange := _FOREIGN.search(text):
         raise ValueError(
             f"{source}, line {line}, record {name}: {strange.group()!r} at column {strange.start() + 1}; "
-            "expected letters of amino acids"
+            "expected letters of amino acids; take out numbers and other signs, or write X for an unknown residue"
         )
     return "".join(text.split())
 

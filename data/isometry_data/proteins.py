@@ -31,6 +31,7 @@ class Labelling:
     dssp: str = "auto"  # mkdssp where it is installed and takes the file, else the built-in states
     mapping: str = "GHI/EB"  # of eight states to three, see `THREE_OF_EIGHT`
     with_accessibility: bool = True  # the slowest of them: about a second for 300 residues
+    with_any: bool = True  # False: sequences alone
 
     def __post_init__(self) -> None:
         if self.dssp not in DSSP:
@@ -78,8 +79,10 @@ def labelled(structure: Structure, labelling: Labelling, notes: list[str] | None
     The mask counts the residues that the structure shows and whose state is known; disorder is every other residue
     the structure does not show (where the declared sequence is missing, its ends cannot be known).
     """
-    states = _states(structure, labelling.dssp, [] if notes is None else notes)
     stem = Path(structure.source).name.removesuffix(".gz").rsplit(".", 1)[0]
+    if not labelling.with_any:
+        return [ProteinRecord(f"{stem}_{chain.name}", chain.sequence, structure.source) for chain in structure.chains]
+    states = _states(structure, labelling.dssp, [] if notes is None else notes)
     return [
         _record(chain, ss8, f"{stem}_{chain.name}", structure.source, labelling)
         for chain, ss8 in zip(structure.chains, states, strict=True)

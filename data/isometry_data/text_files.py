@@ -30,9 +30,14 @@ def text_of(path: str | os.PathLike[str]) -> str:
     except EOFError:
         raise ValueError(f"{name_of(path)}: the file is cut off; copy or download it again") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name_of(path)}: not text (byte {error.start} is no UTF-8); expected a text file") from None
+        raise ValueError(
+            f"{name_of(path)}: not text (byte {error.start} is no UTF-8); expected a text file, plain or gzipped; "
+            "unpack or convert it first"
+        ) from None
     except Exception as error:  # gzip and zlib fail in several ways
         raise ValueError(f"{name_of(path)}: cannot be unpacked ({type(error).__name__}: {error})") from None
+    if "\0" in text:
+        raise ValueError(f"{name_of(path)}: a binary file, expected a text file, plain or gzipped; convert it first")
     if not text.strip():
         raise ValueError(f"{name_of(path)}: the file is empty, expected records; name another one, or write it again")
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -66,13 +66,14 @@ def test_empty_nameless_and_repeated_records_are_reported_and_the_rest_is_read_i
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (">p\nMKV\nMK7V\n", r"line 3, record p: '7' at column 3; expected letters"),
+        (">p\nMKV\nMK7V\n", r"line 3, record p: '7' at column 3; expected letters of amino acids; take out numbers"),
         (">p\nMK>V\n", r"line 2, record p: '>' at column 3"),
-        ("MKV\n", r"line 1: 'MKV' before the first '>'; expected FASTA"),
+        ("MKV\n", r"line 1: 'MKV' before the first '>'; expected FASTA: write a line of '>' and a name"),
         (">p\n>q\n", r"no sequences in 2 records"),
         ("", r"the file is empty"),
         (b"\x1f\x8b\x08cut", r"cut off|cannot be unpacked"),
-        (b">p\n\xff\xfe\n", r"not text"),
+        (b">p\n\xff\xfe\n", r"not text \(byte 3 .*; unpack or convert it first"),
+        (b"\x01\x00\x00\x00", r"a binary file, expected a text file"),
     ],
 )
 def test_what_is_no_fasta_is_one_line(tmp_path, text, message):
@@ -80,6 +81,17 @@ def test_what_is_no_fasta_is_one_line(tmp_path, text, message):
         read_fasta(fasta(tmp_path, text))
     assert "\n" not in str(caught.value)
     assert "proteins.fasta" in str(caught.value)
+
+
+def test_bases_are_told_once_for_a_file_and_read(tmp_path):
+    bases, protein = "acgtunACGT" * 6, "ACGTUNACGT" * 6 + "M"
+    text = f">p\n{protein}\n>short\n{'ACGT' * 12}\n>gene\n{bases}\n>other\n{bases}\n"
+    records, notes = read_fasta(fasta(tmp_path, text))
+    assert len(records) == 4
+    (said,) = [note for note in notes if "DNA" in note]
+    assert "line 5, record gene: its 60 letters are all among A C G T U N, and 1 more of 4 records" in said
+    assert said.endswith("translate it first")
+    assert not [note for note in read_fasta(fasta(tmp_path, f">p\n{protein}\n")).notes if "DNA" in note]
 
 
 def test_missing_files_and_folders_are_one_line(tmp_path):

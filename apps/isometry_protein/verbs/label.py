@@ -65,13 +65,14 @@ def _labelled(options: argparse.Namespace) -> dict[str, int]:
     from isometry_protein.formats import as_states
     from isometry_protein.predict import predictions
     from isometry_protein.together import ProteinEnsemble
+    from isometry_protein.train import to_predict
 
     check_table_path(options.out, (".ss",))
     check_not_read(options.out, options.files)
     app = load_app("protein")
     loaded = [load(app, run, device=options.device) for run in (options.model, *options.others)]
     model = loaded[0].model if len(loaded) == 1 else ProteinEnsemble([one.model for one in loaded]).eval()
-    records: list[Any] = app.read(loaded[0].settings, options.files).records  # type: ignore[attr-defined]
+    records: list[Any] = to_predict(loaded[0].settings, options.files).records
     told = [
         (record, of.states, np.zeros((0, 3)) if of.three is None else of.three)
         for record, of in zip(records, predictions(model, records), strict=True)

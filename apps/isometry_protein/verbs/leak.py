@@ -98,7 +98,7 @@ def _found(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str,
 def _records(files: Sequence[Path]) -> list[Any]:
     from isometry_data.proteins import Labelling, read_proteins
 
-    sequences_alone = Labelling(dssp="built-in", with_accessibility=False)
+    sequences_alone = Labelling(with_any=False)
     records = [record for file in files for record in read_proteins(file, sequences_alone).records]
     if not records:
         raise ValueError(f"{files[0]}: no protein in it; expected FASTA, .ss, PDB or mmCIF with at least one")

@@ -64,6 +64,10 @@ def test_any_protein_has_an_svg_that_tells_its_name(drawn, name):
     assert name.split()[0] in text
 
 
+def test_a_map_tells_which_pairs_are_left_white(drawn):
+    assert "Probability of a contact, 6 residues apart or more" in drawn("y.svg", ["one"]).read_text()
+
+
 def test_a_png_shows_one_protein(drawn):
     assert drawn("y.png", ["one"]).read_bytes().startswith(b"\x89PNG")
 

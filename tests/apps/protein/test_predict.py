@@ -130,6 +130,24 @@ def test_embeddings_are_arrays_by_name(predicted):
     assert found["b"].shape == (63, model.n_features)
 
 
+def test_no_label_is_made_of_a_structure_to_predict(tmp_path, monkeypatch):
+    atoms = (("N", 0.0), ("CA", 1.46), ("C", 2.5))
+    lines = [
+        f"ATOM  {3 * i + k + 1:5d}  {name:<3} ALA A{i + 1:4d}    {x + 3.8 * i:8.3f}   0.000   0.000  1.00  0.00{name[0]:>12}"
+        for i in range(4)
+        for k, (name, x) in enumerate(atoms)
+    ]
+    path = tmp_path / "chain.pdb"
+    path.write_text("\n".join([*lines, "TER", "END", ""]))
+    settings = APP.presets["tiny"]
+    assert APP.read(settings, [path]).records[0].ss8 is not None
+    monkeypatch.setattr("isometry_data.proteins._states", None)
+    monkeypatch.setattr("isometry_data.proteins.relative_accessibility", None)
+    assert APP.to_predict is not None
+    (record,) = APP.to_predict(settings, [path]).records
+    assert (record.name, record.sequence, record.ss8, record.positions) == ("chain_A", "AAAA", None, None)
+
+
 def test_an_archive_keeps_proteins_by_whatever_name():
     names = ["file", "allow_pickle", "sp|P1/2|", "Ünï"]
     found = np.load(io.BytesIO(as_npz({name: np.full((2, 3), k) for k, name in enumerate(names)})))
