@@ -132,8 +132,9 @@ def test_embeddings_are_arrays_by_name(predicted):
 
 def test_no_label_is_made_of_a_structure_to_predict(tmp_path, monkeypatch):
     atoms = (("N", 0.0), ("CA", 1.46), ("C", 2.5))
+    rest = "   0.000   0.000  1.00  0.00           "
     lines = [
-        f"ATOM  {3 * i + k + 1:5d}  {name:<3} ALA A{i + 1:4d}    {x + 3.8 * i:8.3f}   0.000   0.000  1.00  0.00{name[0]:>12}"
+        f"ATOM  {3 * i + k + 1:5d}  {name:<3} ALA A{i + 1:4d}    {x + 3.8 * i:8.3f}{rest}{name[0]}"
         for i in range(4)
         for k, (name, x) in enumerate(atoms)
     ]
