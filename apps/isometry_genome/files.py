@@ -13,7 +13,7 @@ import numpy as np
 from isometry_data.annotations import Feature, circles_of, read_features
 from isometry_data.chromosome_names import unknown_name
 from isometry_data.genomes import Genome, open_genome
-from isometry_data.homology import sequences_of, shared_share, shared_windows
+from isometry_data.homology import Fetched, sequences_of, shared_share, shared_windows
 from isometry_data.intervals import Interval, check_intervals, read_bed
 from isometry_data.text_files import lines_of
 from isometry_data.tracks import Track
@@ -248,8 +248,8 @@ def _homology(settings: SourceSettings, genome: Genome, parts: dict[str, list[Pl
     if names["train"] & (names["valid"] | names["test"]):  # stretches
         spans = {part: _reach(own, length, genome) for part, own in parts.items()}
         (chrom,) = names["train"]
-        letters = {part: {f"{chrom}:{a}-{b}": genome.fetch(chrom, a, b)} for part, (a, b) in spans.items()}
-        train, held = letters["train"], letters["valid"] | letters["test"]
+        named = {part: {f"{chrom}:{a}-{b}": (chrom, a, b)} for part, (a, b) in spans.items()}
+        train, held = (Fetched(genome, own) for own in (named["train"], named["valid"] | named["test"]))
     else:
         train, held = sequences_of(genome, names["train"]), sequences_of(genome, names["valid"] | names["test"])
     found = shared_windows(train, held)

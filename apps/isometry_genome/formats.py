@@ -157,28 +157,43 @@ def write_signals(
 ) -> Rows:
     """A file for each track: `out`, or where there are several `name.track.bw`. Values wait in a temporary file."""
     with tempfile.TemporaryFile(dir=out.parent) as spool:
-        kept = _spooled(spool, parts)
+        kept, means = _spooled(spool, parts, len(names))
         n_cells = sum(-(-(part.end - part.start) // size) for part in kept)
         values = np.memmap(spool, dtype=np.float32, mode="r", shape=(n_cells, len(names)))
         rows = []
         for track, name in enumerate(names):
             file = out if len(names) == 1 else out.with_name(f"{out.stem}.{_plain(name)}{out.suffix}")
             _write_one(file, _binned(kept, values[:, track], size), lengths)
-            known = values[:, track][~np.isnan(values[:, track])]
-            mean = float(known.mean()) if len(known) else None
-            rows.append({"track": name, "file": str(file), "bins": len(known), "mean": mean})
+            rows.append({"track": name, "file": str(file), **means.of(track)})
         return rows
 
 
-def _spooled(spool: Any, parts: Iterable[Stretch]) -> list[_Kept]:
-    kept, first = [], 0
+class _Means:
+    """Over the known bins of each track."""
+
+    def __init__(self, n_tracks: int):
+        self._counts, self._sums = np.zeros(n_tracks, dtype=np.int64), np.zeros(n_tracks)
+
+    def add(self, profile: np.ndarray) -> None:
+        is_known = ~np.isnan(profile)
+        self._counts += is_known.sum(0)
+        self._sums += np.where(is_known, profile, 0).sum(0, dtype=np.float64)
+
+    def of(self, track: int) -> dict[str, Any]:
+        n = int(self._counts[track])
+        return {"bins": n, "mean": float(self._sums[track] / n) if n else None}
+
+
+def _spooled(spool: Any, parts: Iterable[Stretch], n_tracks: int) -> tuple[list[_Kept], _Means]:
+    kept, means, first = [], _Means(n_tracks), 0
     for part in parts:
         assert part.profile is not None
+        means.add(part.profile)
         spool.write(np.ascontiguousarray(part.profile, dtype=np.float32).tobytes())
         kept.append(_Kept(part.chrom, part.start, part.end, first))
         first += len(part.profile)
     spool.flush()
-    return kept
+    return kept, means
 
 
 def _binned(kept: list[_Kept], values: np.ndarray, size: int) -> Iterator[Binned]:

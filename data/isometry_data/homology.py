@@ -11,7 +11,7 @@ OOPSLA (2014), SplitMix64.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ W = 10  # words of which one is kept
 WINDOW = 1000  # bases
 LEAST = 0.2  # of a window's minimizers
 CHUNK = 1 << 18  # bases hashed at a time: they stay in the processor's cache
+_NOWHERE = -1
 _CODE = np.full(256, 4, dtype=np.uint8)
 for _code, _set in enumerate((1, 2, 4, 8)):
     _CODE[np.flatnonzero(_set == BASE_SETS)] = _code  # A 0, C 1, G 2, T and U 3; others 4
@@ -62,22 +63,47 @@ def shared_windows(
         train, test: ASCII letters by name, of any case; words with N or another ambiguous letter are left out.
         window: bases; a sequence is cut from its start, the rest behind the last whole window is a window of its own.
     """
-    if not train:
+    kept = {name: minimizers(letters) for name, letters in test.items()}
+    if not any(len(own.hash) for own in kept.values()):
         return []
-    names, index = list(train), _Index([minimizers(letters) for letters in train.values()])
+    index = _Index(kept.values())
+    names, lengths = list(train), []
+    for number, name in enumerate(names):
+        letters = train[name]
+        lengths.append(len(letters))
+        for part in _parts(letters):
+            index.meet(part, number)
     found: list[SharedWindow] = []
-    for name, letters in test.items():
-        for number, share, at, start, is_minus in index.shared(minimizers(letters), len(letters), window, least):
+    for name, own in kept.items():
+        length = len(test[name])
+        for number, share, at, start, is_minus in index.shared(own, length, window, least):
             begin = number * window
-            end = min(begin + window, len(letters))
-            last = max(len(train[names[at]]) - (end - begin), 0)
+            end = min(begin + window, length)
+            last = max(lengths[at] - (end - begin), 0)
             found.append(SharedWindow(name, begin, end, names[at], min(max(start, 0), last), is_minus, share))
     return found
 
 
-def sequences_of(genome: Genome, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+class Fetched(Mapping[str, np.ndarray]):
+    """Stretches of a genome by name, fetched each time they are asked for, so that no two are held."""
+
+    def __init__(self, genome: Genome, stretches: Mapping[str, tuple[str, int, int]]):
+        self._genome, self._stretches = genome, dict(stretches)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._genome.fetch(*self._stretches[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stretches)
+
+    def __len__(self) -> int:
+        return len(self._stretches)
+
+
+def sequences_of(genome: Genome, names: Collection[str] | None = None) -> Mapping[str, np.ndarray]:
     """Whole sequences of a genome by name; all where none are named."""
-    return {name: genome.fetch(name, 0, genome.lengths[name]) for name in (genome.names if names is None else names)}
+    lengths = genome.lengths
+    return Fetched(genome, {name: (name, 0, lengths[name]) for name in (genome.names if names is None else names)})
 
 
 def shared_share(found: Collection[SharedWindow], test: Mapping[str, np.ndarray]) -> float:
@@ -88,13 +114,25 @@ def shared_share(found: Collection[SharedWindow], test: Mapping[str, np.ndarray]
 
 def minimizers(letters: np.ndarray) -> Minimizers:
     """Of ASCII letters of any length; none where it is shorter than a word."""
-    overlap = K + 2 * W  # more than a word and its neighbours: no minimizer is lost, none is found at a cut only
-    starts = range(0, max(len(letters) - overlap, 1), CHUNK)
-    parts = [_of_chunk(letters[at : at + CHUNK + overlap], at) for at in starts]
-    joined = Minimizers(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    order = np.argsort(joined.position, kind="stable")
-    first = np.append(True, np.diff(joined.position[order]) > 0)[: len(order)]  # chunks overlap
-    return Minimizers(*(column[order[first]] for column in joined))
+    return _joined(list(_parts(letters)))
+
+
+def _parts(letters: np.ndarray) -> Iterator[Minimizers]:
+    """The minimizers of one chunk after the other, by position. Chunks overlap by more than a word and its neighbours:
+    no minimizer is lost, and none is found at a cut only."""
+    overlap = K + 2 * W
+    carried = _of_chunk(letters[:0], 0)
+    for at in range(0, max(len(letters) - overlap, 1), CHUNK):
+        found = _joined([carried, _of_chunk(letters[at : at + CHUNK + overlap], at)])
+        _, first = np.unique(found.position, return_index=True)
+        is_done = found.position[first] < at + CHUNK
+        yield Minimizers(*(column[first[is_done]] for column in found))
+        carried = Minimizers(*(column[first[~is_done]] for column in found))
+    yield carried
+
+
+def _joined(parts: list[Minimizers]) -> Minimizers:
+    return Minimizers(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _of_chunk(letters: np.ndarray, offset: int) -> Minimizers:
@@ -146,24 +184,40 @@ def _mixed(word: np.ndarray) -> np.ndarray:
 
 
 class _Index:
-    """The minimizers of the training sequences, sorted by hash."""
+    """The words of the test sequences, each once, and where training has it first. Of training nothing else is held."""
 
-    def __init__(self, sequences: list[Minimizers]):
-        number = np.repeat(np.arange(len(sequences)), [len(of.hash) for of in sequences])
-        whole = Minimizers(*(np.concatenate(column) for column in zip(*sequences, strict=True)))
-        self._hash, first = np.unique(whole.hash, return_index=True)
-        self._number, self._position, self._is_minus = number[first], whole.position[first], whole.is_minus[first]
+    def __init__(self, sequences: Iterable[Minimizers]):
+        self._hash = np.unique(np.concatenate([own.hash for own in sequences]))
+        self._number = np.full(len(self._hash), _NOWHERE, dtype=np.int32)
+        self._position = np.zeros(len(self._hash), dtype=np.int64)
+        self._is_minus = np.zeros(len(self._hash), dtype=bool)
+
+    def meet(self, found: Minimizers, number: int) -> None:
+        """More of the training sequence of this number, by position."""
+        order = np.argsort(
+            found.hash, kind="stable"
+        )  # of equal ones the first stays first; sorted ones are found sooner
+        hashes = found.hash[order]
+        at = self._places(hashes)
+        is_new = (self._hash[at] == hashes) & (self._number[at] == _NOWHERE)
+        at, first = np.unique(at[is_new], return_index=True)
+        first = order[is_new][first]
+        self._number[at] = number
+        self._position[at], self._is_minus[at] = found.position[first], found.is_minus[first]
+
+    def _places(self, hashes: np.ndarray) -> np.ndarray:
+        return np.minimum(np.searchsorted(self._hash, hashes), len(self._hash) - 1)
 
     def shared(
         self, found: Minimizers, length: int, window: int, least: float
     ) -> Iterator[tuple[int, float, int, int, bool]]:
         """Of each shared window: its number, the share, the training sequence, where in it, and on which strand."""
-        if not len(found.hash) or not len(self._hash):
+        if not len(found.hash):
             return
         n_windows = -(-length // window)
         inside = found.position // window
-        at = np.minimum(np.searchsorted(self._hash, found.hash), len(self._hash) - 1)
-        is_hit = self._hash[at] == found.hash
+        at = self._places(found.hash)
+        is_hit = self._number[at] != _NOWHERE
         n_kept = np.bincount(inside, minlength=n_windows)
         share = np.bincount(inside[is_hit], minlength=n_windows) / np.maximum(n_kept, 1)
         best = self._best_places(found, at, is_hit, inside, window)

@@ -1,13 +1,18 @@
 """Planted copies are found where they were planted, on either strand; strangers are not."""
 
+import tracemalloc
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from isometry_data import homology
 from isometry_data.bases import ascii_of, reverse_complement
-from isometry_data.homology import K, W, minimizers, shared_share, shared_windows
+from isometry_data.genomes import open_genome
+from isometry_data.homology import K, W, minimizers, sequences_of, shared_share, shared_windows
 
 BASES = ascii_of("ACGT")
 SHARES = {0.0: (1.0, 0.0), 0.02: (0.70, 0.02), 0.05: (0.41, 0.02), 0.10: (0.16, 0.02)}  # mean of 300 windows, tolerance
+GROWTH = 1.1  # of peak memory with five times the training sequences
 STRANGERS = 0.05  # share of a window's minimizers among a million unrelated bases
 
 
@@ -102,6 +107,39 @@ def test_strangers_are_not_found():
     train, test = {"t": random_letters(rng, 1_000_000)}, {"q": random_letters(rng, 500_000)}
     assert shared_windows(train, test) == []
     assert shared_windows(train, test, least=STRANGERS) == []
+
+
+class Drawn(Mapping):
+    """Training sequences that are there only while they are looked at."""
+
+    def __init__(self, n):
+        self.n = n
+
+    def __getitem__(self, name):
+        return random_letters(np.random.default_rng(int(name)), 400_000)
+
+    def __iter__(self):
+        return map(str, range(self.n))
+
+    def __len__(self):
+        return self.n
+
+
+def test_training_sequences_are_not_held():
+    test, peaks = {"q": random_letters(np.random.default_rng(99), 100_000)}, []
+    for n in (2, 10):
+        tracemalloc.start()
+        shared_windows(Drawn(n), test)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < GROWTH * peaks[0]
+
+
+def test_a_genomes_sequences_are_fetched_when_they_are_asked_for(tmp_path):
+    (tmp_path / "g.fa").write_text(">a\nACGT\n>b\nGGCCA\n")
+    own = sequences_of(open_genome(tmp_path / "g.fa"), ["b"])
+    assert [(name, letters.tobytes()) for name, letters in own.items()] == [("b", b"GGCCA")]
+    assert own["b"] is not own["b"]
 
 
 def test_short_sequences_unknown_bases_and_nothing_at_all():
