@@ -35,7 +35,7 @@ class Convolution(nn.Conv1d):
         image = x.transpose(1, 2)[:, :, None]
         padding = (0, 0 if self.is_causal else beyond // 2)
         out = functional.conv2d(image, weight[:, :, None], bias, padding=padding, dilation=(1, self.dilation[0]))
-        return out[:, :, 0].transpose(1, 2)
+        return out.squeeze(2).transpose(1, 2)
 
 
 def block(width: int, kernel: int, dilation: int = 1, keep: float = 1.0, dropout: float = 0.0) -> nn.Module:

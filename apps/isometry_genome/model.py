@@ -20,6 +20,7 @@ from isometry_genome.convolution import delayed
 from isometry_genome.elements import Elements
 from isometry_genome.heads import N_BASES, Tracks, head_of, pool_of, resolution_of, swap_of
 from isometry_genome.levels import levels_of
+from isometry_genome.pointwise import quicken
 from isometry_genome.positions import Positions
 from isometry_genome.sites import Sites
 from isometry_genome.stem import Decoder, Stem, make_causal
@@ -196,6 +197,7 @@ class GenomeModel(nn.Module):
             tie(self)
         if s.is_causal:
             make_causal(self)
+        quicken(self)
         self.elements = (
             Elements(s, swap_of("profile", s), self.sites and self.sites.n_features) if s.reads == "elements" else None
         )

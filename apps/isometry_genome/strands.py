@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isometry_genome.convolution import Convolution
+from isometry_genome.pointwise import linear
 
 
 def turned(x: Tensor) -> Tensor:
@@ -40,7 +41,7 @@ class TiedLinear(nn.Linear):
         super().__init__(n_in, n_out // 2, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.linear(x, mirrored(self.weight), None if self.bias is None else mirrored(self.bias))
+        return linear(x, mirrored(self.weight), None if self.bias is None else mirrored(self.bias))
 
 
 class TiedProjection(TiedLinear, Projection):
