@@ -136,7 +136,8 @@ class WindowDataset:
         are_tiles: bool = False,
     ):
         self.are_tiles = are_tiles
-        self.sequences, self.places, self.reading = sequences, list(places), reading
+        self.sequences, self.reading = sequences, reading
+        self.places = places if are_tiles else list(places)
         self.facts, self.signal, self.segments = facts, signal, segments
         self._groups = {name: number for number, name in enumerate(sequences.names)}
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import logging
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 from isometry_data.annotations import Feature, circles_of, read_features
@@ -107,7 +109,7 @@ def _check_heads(settings: SourceSettings, wanted: Wanted) -> None:
             raise ValueError(f"the head {head} learns from {option}, which is not given; give it{without}")
 
 
-def _candidates(settings: SourceSettings, genome: Genome) -> tuple[tuple[str, ...], list[Place]]:
+def _candidates(settings: SourceSettings, genome: Genome) -> tuple[tuple[str, ...], Sequence[Place]]:
     """Names of classes, and all windows."""
     if settings.labels is not None:
         of_name = read_labels(settings.labels)
@@ -122,7 +124,7 @@ def _candidates(settings: SourceSettings, genome: Genome) -> tuple[tuple[str, ..
         classes = tuple(sorted({interval.name for interval in intervals} - {""}))
         return classes, [place_of(interval, classes) for interval in intervals]
     length = settings.length or TILE
-    return (), tiles(genome, length)
+    return (), Tiles(genome.lengths, length)
 
 
 def _tell_strange_names(file: Path, intervals: Sequence[Interval], classes: Sequence[str]) -> None:
@@ -140,9 +142,29 @@ def place_of(interval: Interval, classes: Sequence[str]) -> Place:
     return Place(interval.chrom, interval.start, interval.end, label, interval.strand == "-", source=interval.source)
 
 
-def tiles(genome: Genome, length: int) -> list[Place]:
-    """Windows side by side; the last of a sequence reaches beyond its end."""
-    return [Place(name, at, at + length) for name, n in genome.lengths.items() for at in range(0, n, length)]
+class Tiles(Sequence[Place]):
+    """Windows side by side along whole sequences, made when they are asked for; the last of a sequence reaches beyond
+    its end."""
+
+    def __init__(self, lengths: Mapping[str, int], length: int):
+        self._names, self._length = list(lengths), length
+        self._firsts = [0, *accumulate(-(-n // length) for n in lengths.values())]
+
+    def __len__(self) -> int:
+        return self._firsts[-1]
+
+    @overload
+    def __getitem__(self, index: int) -> Place: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Place]: ...
+
+    def __getitem__(self, index: int | slice) -> Place | list[Place]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        sequence = bisect_right(self._firsts, number) - 1
+        start = (number - self._firsts[sequence]) * self._length
+        return Place(self._names[sequence], start, start + self._length)
 
 
 def read_labels(file: Path) -> dict[str, str]:
@@ -337,7 +359,7 @@ def read(settings: SourceSettings, wanted: Wanted, files: Sequence[Path]) -> Win
     facts = Facts(settings.class_names, settings.track_names, settings.segment_names, strands=wanted.strands)
     return WindowDataset(
         genome,
-        places or tiles(genome, length),
+        places or Tiles(genome.lengths, length),
         reading(settings, wanted, length),
         facts,
         signal_of(of_kind[TRACKS], genome, settings.track_names),

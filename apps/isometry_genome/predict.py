@@ -151,14 +151,14 @@ def _kind(heads: Sequence[str], out: Path | None) -> str:
     raise ValueError(f"{what} needs a head {' or '.join(wanted or ['classes'])}; this model has {has}{advice}")
 
 
-def _asked(windows: WindowDataset) -> list[Place]:
+def _asked(windows: WindowDataset) -> Sequence[Place]:
     """Intervals, or where none were given whole sequences."""
     if not windows.are_tiles:
         return windows.places
     return [Place(name, 0, length) for name, length in windows.sequences.lengths.items()]
 
 
-def _sorted(places: list[Place], windows: WindowDataset) -> list[Place]:
+def _sorted(places: Sequence[Place], windows: WindowDataset) -> list[Place]:
     """In the order of the genome, those across the origin of a circle in two. Raises ValueError where a base would have
     two values."""
     lengths = windows.sequences.lengths

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,10 @@ import numpy as np
 from isometry_data.chromosome_names import unknown_name
 from isometry_data.genomes import Genome
 from isometry_data.intervals import Binned, runs_of
-from isometry_data.text_files import lines_of, name_of
+from isometry_data.text_files import name_of, text_of
 from isometry_data.written_whole import whole_file
 
+_FAR = 1 << 62  # bases: no sequence is as long
 _BIG_WIG = (bytes.fromhex("26fc8f88"), bytes.fromhex("888ffc26"))  # either order of bytes
 
 
@@ -179,24 +181,33 @@ class _Steps(NamedTuple):
     values: np.ndarray
 
 
+class _Columns(NamedTuple):
+    """`_Steps` that grow; in numbers of the machine, which take far less room than Python's."""
+
+    starts: array
+    ends: array
+    values: array
+
+
 class _BedGraph:
     """A bedGraph, held in memory."""
 
     def __init__(self, file: Path):
-        rows: dict[str, list[tuple[int, int, float]]] = {}
-        for number, line in enumerate(lines_of(file), start=1):
+        rows: dict[str, _Columns] = {}
+        for number, line in enumerate(_lines(text_of(file)), start=1):
             if line.strip() and not line.startswith(("#", "track", "browser")):
                 chrom, row = _step(line, f"{name_of(file)}, line {number}")
-                there = rows.setdefault(chrom, [])
-                if there and row[0] < there[-1][1]:
+                there = rows.setdefault(chrom, _Columns(array("q"), array("q"), array("d")))
+                if there.ends and row[0] < there.ends[-1]:
                     raise ValueError(
-                        f"{name_of(file)}, line {number}: {chrom}:{row[0]}-{row[1]} begins before {there[-1][1]}, the "
-                        "end of the line before: unsorted or overlapping; sort the file (sort -k1,1 -k2,2n)"
+                        f"{name_of(file)}, line {number}: {chrom}:{row[0]}-{row[1]} begins before {there.ends[-1]}, "
+                        "the end of the line before: unsorted or overlapping; sort the file (sort -k1,1 -k2,2n)"
                     )
-                there.append(row)
+                for column, cell in zip(there, row, strict=True):
+                    column.append(cell)
         if not rows:
             raise ValueError(f"{file}: no values, expected bedGraph: sequence, start, end, value")
-        self._steps = {chrom: _Steps(*map(np.array, zip(*of, strict=True))) for chrom, of in rows.items()}
+        self._steps = {chrom: _Steps(*map(np.asarray, of)) for chrom, of in rows.items()}
         self.lengths: dict[str, int | None] = dict.fromkeys(self._steps)
         self.reached = {chrom: int(steps.ends[-1]) for chrom, steps in self._steps.items()}
 
@@ -209,13 +220,23 @@ class _BedGraph:
         return values
 
 
+def _lines(text: str) -> Iterator[str]:
+    """One after the other: all of them at once take several times the room of the text."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        yield text[start:end]
+        start = end + 1
+
+
 def _step(line: str, where: str) -> tuple[str, tuple[int, int, float]]:
     cells = line.split()
     try:
         chrom, start, end, value = cells[0], int(cells[1]), int(cells[2]), float(cells[3])
     except (ValueError, IndexError):
         raise ValueError(f"{where}: {line[:40]!r}, expected bedGraph: sequence, start, end, value") from None
-    if not 0 <= start < end or len(cells) > 4:
+    if not 0 <= start < end < _FAR or len(cells) > 4:
         raise ValueError(f"{where}: {line[:40]!r}, expected four columns, 0 <= start < end (0-based half-open)")
     return chrom, (start, end, value)
 

@@ -11,6 +11,8 @@ from isometry_data.bases import ascii_of, reverse_complement
 from isometry_data.intervals import read_bed
 from isometry_data.tracks import Track
 from isometry_genome import readout, scan
+from isometry_genome.dataset import Place
+from isometry_genome.files import Tiles
 from isometry_genome.memory import InMemory
 from isometry_genome.model import GenomeModel, ModelSettings
 from isometry_genome.scan import Slide, batches, slides, strands_of, track_names, tracks
@@ -121,6 +123,15 @@ def classifier(length):
     torch.manual_seed(0)
     settings = {"heads": ("classes",), "trunk": "none", "bin": 1, "width": 16, "stem": 8, "n_heads": 2, "n_layers": 1}
     return GenomeModel(ModelSettings(**settings, n_classes=2, pool="positions", length=length)).eval()
+
+
+def test_windows_side_by_side_are_made_when_they_are_asked_for():
+    own = Tiles({"a": 10, "b": 3, "c": 8}, 4)
+    expected = [Place(n, at, at + 4) for n, at in (("a", 0), ("a", 4), ("a", 8), ("b", 0), ("c", 0), ("c", 4))]
+    assert list(own) == expected
+    assert (own[-1], own[1:3], len(own)) == (expected[-1], expected[1:3], 6)
+    with pytest.raises(IndexError):
+        own[6]
 
 
 # Output
