@@ -27,6 +27,7 @@ from isometry.doctor.health import Health
 from isometry.evaluate import evaluate
 from isometry.fleet import sharded_like, whole
 from isometry.guard import Guard
+from isometry.heap import Heap
 from isometry.interrupt import Interrupt, Interrupted
 from isometry.narrator import Narrator
 from isometry.objective import Loss
@@ -78,6 +79,7 @@ class Fit:
             task.fleet,
         )
         is_watched = task.fleet.is_lead and (task.fleet.world == 1 or task.fleet.shard == "ddp")
+        self.heap = Heap()
         self.health = Health(self.model, task.health_every if is_watched else 0)
         self.plateau = Plateau(task.optim.schedule, task.objective.better)
         self.patience = Patience(task.fit.patience or 0, task.objective.better)
@@ -130,6 +132,7 @@ class Fit:
                 if look is not None:
                     self.narrator.health(self.position, outcome, look)
                 self._stop_or_save()
+                self.heap.clear()
 
     def _close_epoch(self) -> None:
         """Evaluate, remember the best, save; an interrupted evaluation is repeated on resuming."""
@@ -331,6 +334,7 @@ class Fit:
 
     def _stop_if_alone(self) -> None:
         """Between two batches of an evaluation: one process may stop at once, several wait for the next step."""
+        self.heap.clear()
         if self.interrupt.signal and self.fleet.world == 1:
             raise _EvaluationInterrupted
 
