@@ -148,9 +148,9 @@ def _batches(model: nn.Module, cells: Cells) -> Iterator[Cell]:
 
 def betas_between(first: float, last: float, n: int) -> list[float]:
     """`n` values of beta, ascending, equally spaced in log(beta - 1): dense where directions are taken up."""
-    if not 1 < first <= last or n < 1:
+    if not 1 < first <= last < np.inf or n < 1:
         raise ValueError(
-            f"betas are to go from {first:g} to {last:g} in {n}; expected 1 < first ≤ last, and at least 1 of them"
+            f"betas are to go from {first:g} to {last:g} in {n}; expected 1 < first ≤ last < ∞, and at least 1 of them"
         )
     return (1 + np.geomspace(first - 1, last - 1, n)).tolist()
 

@@ -113,6 +113,10 @@ def _files(settings: SourceSettings, seed: int) -> Sources:
 
 
 def cascade_of(settings: SourceSettings) -> Cascade:
+    """Raises ValueError where there is one environment only, of which nothing can be known."""
+    if len(set(settings.doses)) < 2:
+        found = ", ".join(f"{dose:g}" for dose in settings.doses)
+        raise ValueError(f"data.doses {found}: expected two different doses or more; one alone tells nothing")
     return Cascade(ligand_means=settings.doses, half_saturation=settings.half_saturation)
 
 

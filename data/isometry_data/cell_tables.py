@@ -106,7 +106,7 @@ def check_counts(table: CellTable, least: int = LEAST_CELLS) -> None:
         raise ValueError(
             f"{table.path}: too few cells of {len(few)} of {len(counts)} inputs in column {table.inputs.name!r}: "
             f"{', '.join(few[:8])}; expected {least} or more of each (100 for a number worth telling); measure "
-            "more, or leave those rows out"
+            "more, leave those rows out, or put doses that are measured themselves into a few classes"
         )
 
 

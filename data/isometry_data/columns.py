@@ -120,7 +120,9 @@ def _separated(path: str) -> Columns:
                 "correct the line, or save the table again as CSV"
             )
     if not table:
-        raise ValueError(f"{name_of(path)}: a header without rows; expected one row per cell")
+        raise ValueError(
+            f"{name_of(path)}: a header without rows; expected one row per cell; name another file, or export it again"
+        )
     columns = dict(zip(names, map(list, zip(*table, strict=True)), strict=True))
     return Columns(name_of(path), columns, len(table), 2, "line")
 

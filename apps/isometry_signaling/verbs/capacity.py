@@ -46,6 +46,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace, _rest: list[str]) -> int:
     where = dict(_equation(text) for text in options.where)
+    if options.seed < 0:
+        raise ValueError(f"--seed {options.seed}: expected 0 or more")
     _check_out(options.out, options.file)
     from isometry_data.cell_tables import read_cells
 
@@ -92,7 +94,8 @@ def _check_out(out: Path | None, file: Path) -> None:
     nearest = next(place for place in (out, *out.absolute().parents) if place.exists())
     if not nearest.is_dir():
         raise FileExistsError(f"{nearest}: is a file, expected a folder; name another place")
-    check_writable(nearest / WRITTEN[0])
+    missing = [place for place in (out, *out.absolute().parents) if not place.exists()]
+    check_writable(missing[-1] if missing else out / WRITTEN[0])
     for name in WRITTEN:
         check_not_read(out / name, [file])
 

@@ -147,6 +147,8 @@ def test_a_state_that_pays_nothing_is_certified_to_pay_nothing() -> None:
     [
         (["--low", "3", "--high", "2"], "from 3 to 2"),
         (["--low", "0"], "from 0 to"),
+        (["--low", "2", "--high", "inf"], "from 2 to inf"),
+        (["--data.doses", "3", "3"], "data.doses 3, 3: expected two different doses or more"),
         (["--betas", "0"], "at least 1 of them"),
         (["--steps", "0"], "--steps 0: expected at least 1"),
     ],
