@@ -2,7 +2,7 @@
 
 No model and no training; good in few dimensions. In many, the neighbours are far and the estimate falls far below the
 truth. Distances are the largest difference of any coordinate, so the units of coordinates within one vector matter:
-scale them first. Of points that stand on a lattice, as counts do, several are at the very distance of the k-th
+scale them first. Of points that stand on a grid, as counts do, several are at the very distance of the k-th
 neighbour, or at none: all of them count as neighbours, in the whole and in each part. Repeated points then give the
 information of their table (Gao et al. 2017); where no two distances are equal this is Kraskov's and Ross's count.
 
