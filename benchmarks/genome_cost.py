@@ -71,7 +71,7 @@ def main() -> None:
     report(measured(options), options)
 
 
-def measured(options: argparse.Namespace) -> dict[Pass, Cost]:
+def measured(options: argparse.Namespace) -> dict[Pass, list[Cost]]:
     passes = [
         Pass(net, length, step)
         for length in sorted(options.lengths)
@@ -83,7 +83,11 @@ def measured(options: argparse.Namespace) -> dict[Pass, Cost]:
     for _ in range(options.rounds):
         for one in passes:
             costs[one].append(in_own_process(one, options))
-    return {one: Cost(*(median(values) for values in zip(*runs, strict=True))) for one, runs in costs.items()}
+    return costs
+
+
+def typical(runs: list[Cost]) -> Cost:
+    return Cost(*(median(values) for values in zip(*runs, strict=True)))
 
 
 def in_own_process(one: Pass, options: argparse.Namespace) -> Cost:
@@ -136,7 +140,8 @@ def made(net: str, options: argparse.Namespace) -> tuple[Any, Any]:
     return GenomeModel(settings), lambda said: said["profile"]
 
 
-def report(costs: dict[Pass, Cost], options: argparse.Namespace) -> None:
+def report(runs: dict[Pass, list[Cost]], options: argparse.Namespace) -> None:
+    costs = {one: typical(its) for one, its in runs.items()}
     print(f"width {options.width}, depth {options.depth}, stem {options.stem}, {options.rounds} rounds, 1 thread")
     print(f"{'step':9} {'net':17} {'bases':>8} {'CPU s':>8} {'MB':>7} {'growth s':>9} {'growth MB':>10}")
     for step in ("forward", "training"):
@@ -148,7 +153,7 @@ def report(costs: dict[Pass, Cost], options: argparse.Namespace) -> None:
                     f"{step:9} {net:17} {length:8,} {cost.seconds:8.2f} {cost.mebibytes:7.0f} {of_seconds:>9} "
                     f"{of_memory:>10}"
                 )
-    print_ratios(costs, options.nets[0], options.nets[1:])
+    print_ratios(runs, options.nets[0], options.nets[1:])
 
 
 def growth(a: tuple[int, Cost], b: tuple[int, Cost]) -> tuple[str, str]:
@@ -158,13 +163,15 @@ def growth(a: tuple[int, Cost], b: tuple[int, Cost]) -> tuple[str, str]:
     return seconds, memory
 
 
-def print_ratios(costs: dict[Pass, Cost], first: str, others: list[str]) -> None:
+def print_ratios(runs: dict[Pass, list[Cost]], first: str, others: list[str]) -> None:
     for other in others:
-        for one, cost in costs.items():
-            ours = costs.get(one._replace(net=first))
+        for one, theirs in runs.items():
+            ours = runs.get(one._replace(net=first))
             if one.net == other and ours is not None:
-                seconds, memory = cost.seconds / ours.seconds, cost.mebibytes / max(ours.mebibytes, 1)
-                ratios = f"{seconds:.1f} × the seconds of {first}, {memory:.1f} × the memory"
+                seconds, memory = (a / max(b, 1e-9) for a, b in zip(typical(theirs), typical(ours), strict=True))
+                rounds = [a.seconds / b.seconds for a, b in zip(theirs, ours, strict=True)]
+                spread = f"{min(rounds):.1f} … {max(rounds):.1f} in single rounds"
+                ratios = f"{seconds:.1f} × the seconds of {first} ({spread}), {memory:.1f} × the memory"
                 print(f"{one.step:9} {one.length:8,}: {other} takes {ratios}")
 
 

@@ -36,11 +36,12 @@ def test_double_precision_goes_the_plain_way():
 
 
 def test_layers_are_replaced_in_place_with_the_very_same_weights_under_the_same_names():
-    net = nn.Sequential(nn.Linear(32, 16), nn.Sequential(Projection(16, 16, bias=False)))
+    inner = nn.Sequential(Projection(16, 16, bias=False))
+    net = nn.Sequential(nn.Linear(32, 16), inner)
     before = dict(net.named_parameters())
     quicken(net)
     assert isinstance(net[0], Pointwise)
-    assert isinstance(net[1][0], PointwiseProjection)
+    assert isinstance(inner[0], PointwiseProjection)
     assert dict(net.named_parameters()) == before
     assert all(parameter is before[name] for name, parameter in net.named_parameters())
 
