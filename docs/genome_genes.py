@@ -17,7 +17,7 @@ import numpy as np
 from isometry.app import Data
 from isometry_data.genome_sets import ecoli_genes
 from isometry_genome.dataset import Place, WindowDataset
-from isometry_genome.findings import around_circle
+from isometry_genome.findings import whole_sequence
 from isometry_genome.gene_calls import Rule, agreement, called, evidence_of, longest_frames
 from isometry_genome.genes import CODING, STARTS, Gene, true_genes
 from isometry_genome.model import GenomeModel
@@ -70,7 +70,7 @@ def genes(model: GenomeModel, data: Data, *, with_others: bool) -> list[Row]:
             rows.append(row("Prodigal", found, before))
     rule = chosen_rule(list(valid_stretches(model, train, learnt)))
     before = time.process_time()
-    said = [(strands(part.segments), evidence_of(part.segments)) for part in around_circle(model, test, held)]
+    said = [(strands(part.segments), evidence_of(part.segments)) for part in whole_sequence(model, test, held)]
     verdicts, evidence = (np.concatenate(parts) for parts in zip(*said, strict=True))
     found = {call.gene for call in called(evidence, known.letters, rule)}
     by_base = {"what": "this app, each base by itself", "held_out": held, **of_bases(labels, verdicts)}

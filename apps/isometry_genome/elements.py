@@ -7,6 +7,8 @@ bases cannot be learnt by heart through so few numbers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,6 +50,7 @@ class Elements(nn.Module):
     def __init__(self, s: ModelSettings, swap: list[int], n_found: int | None):
         super().__init__()
         self.n_cells, self.bin, self.n_shares = s.bin // s.resolution, s.bin, s.n_shares
+        self.sight: int | None = None
         if not s.n_shares:
             raise ValueError(
                 "the trunk reads elements, and no track is a share of cells; they are filled from the data"
@@ -98,10 +101,23 @@ class Elements(nn.Module):
         around = functional.dropout(self.standard(self._around(held)), DROPPED, self.training)
         return shares[..., : self.n_shares], self.read(around)
 
+    @contextmanager
+    def seeing(self, bases: int | None) -> Iterator[None]:
+        """Bins read elements up to so many bases away alone, as the middle one of a window of twice that does; None:
+        all of a window."""
+        before, self.sight = self.sight, bases
+        try:
+            yield
+        finally:
+            self.sight = before
+
     def _around(self, held: Tensor) -> Tensor:
         """[n, n_bins, k] to [n, n_bins, 5 k]: of the bin, and of what lies around it."""
         places = torch.arange(held.shape[1], device=held.device, dtype=held.dtype) * self.bin
-        decays = torch.exp(-(places[:, None] - places).abs() / self.log_reaches.exp()[:, None, None])
+        apart = (places[:, None] - places).abs()
+        decays = torch.exp(-apart / self.log_reaches.exp()[:, None, None])
+        if self.sight is not None:
+            decays = decays * (apart <= self.sight)
         decays = decays / (2 * self.log_reaches.exp() / self.bin).sqrt()[:, None, None]
         return torch.cat([held, *(decay @ held for decay in decays)], -1)
 
@@ -134,8 +150,11 @@ class Standard(nn.Module):
 
     @torch.no_grad()
     def _count(self, rows: Tensor) -> None:
-        self.n_seen += 1
-        share = (1 / self.n_seen.clamp(max=BATCHES_REMEMBERED)).to(rows.dtype)
+        rows = rows.to(self.mean.dtype)
+        is_finite = rows.isfinite().all()  # a step in half precision that overflows is skipped; here it would stay
+        self.n_seen += is_finite
+        share = (is_finite / self.n_seen.clamp(min=1, max=BATCHES_REMEMBERED)).to(rows.dtype)
+        rows = torch.where(is_finite, rows, torch.zeros_like(rows))
         mean, square = rows.mean(0), rows.square().mean(0)
         mean, square = (mean + mean[self.swap]) / 2, (square + square[self.swap]) / 2
         square = (self.variance + self.mean.square()).lerp(square, share)

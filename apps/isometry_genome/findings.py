@@ -140,7 +140,8 @@ _BESIDE: dict[str, Callable[[Any, Data], Table]] = {
 
 
 def by_chromosome(model: Any, data: Data) -> Table:
-    """Correlation along each held-out chromosome, of the model and of its distances to centromere and ends."""
+    """Correlation along each held-out chromosome, of the model, of the model where whole chromosomes are predicted, and
+    of its distances to centromere and ends."""
     said, truth = _along(data.test, [own.profile for own in of_dataset(model, data.test)])
     _, learnt = _along(data.train, None)
     at = {name: _features(data.train, name, places) for name, (places, _) in learnt.items()}
@@ -153,10 +154,11 @@ def by_chromosome(model: Any, data: Data) -> Table:
                 "chromosome": name,
                 "bins": len(values),
                 "r": float(np.corrcoef(said[name], values)[0, 1]),
+                "r of the whole": float(np.corrcoef(_of_whole(model, data.test, name, places), values)[0, 1]),
                 "r of position": float(np.corrcoef(position, values)[0, 1]),
             }
         )
-    means = {key: float(np.mean([row[key] for row in rows])) for key in ("r", "r of position")}
+    means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key.startswith("r")}
     return [*rows, {"chromosome": "mean", "bins": sum(row["bins"] for row in rows), **means}]
 
 
@@ -178,6 +180,13 @@ def _along(windows: Any, said: list[Any] | None) -> tuple[dict[str, np.ndarray],
         parts.setdefault(place.chrom, []).append(rows[:, ~np.isnan(profile) & (is_middle | (size >= width))])
     joined = {chrom: np.concatenate(own, 1) for chrom, own in parts.items()}
     return {c: own[2] for c, own in joined.items()}, {c: (own[0], own[1]) for c, own in joined.items()}
+
+
+def _of_whole(model: Any, windows: Any, chrom: str, places: np.ndarray) -> np.ndarray:
+    """Of the first track at each place, as `predict` tells it of a chromosome."""
+    parts = (part.profile for part in whole_sequence(model, windows, chrom))
+    profile = np.concatenate([own[:, 0] for own in parts if own is not None])
+    return profile[(places // model.settings.resolution).astype(int)]
 
 
 def _features(windows: Any, chrom: str, places: np.ndarray) -> np.ndarray:
@@ -203,7 +212,7 @@ def beside_reading_frames(model: Any, data: Data) -> Table:
     (chrom,) = {place.chrom for place in windows.places}
     letters = windows.sequences.fetch(chrom, 0, windows.sequences.lengths[chrom]) & 0xDF  # upper case
     true = genes_of(windows.segments[chrom], letters)
-    (own,) = called_along(around_circle(model, windows, chrom), windows.sequences)
+    (own,) = called_along(whole_sequence(model, windows, chrom), windows.sequences)
     found = {
         "longest reading frames of 300 bases or more": longest_frames(letters, 300),
         "model": {
@@ -216,8 +225,8 @@ def beside_reading_frames(model: Any, data: Data) -> Table:
     ]
 
 
-def around_circle(model: Any, windows: WindowDataset, chrom: str) -> Iterator[Stretch]:
-    """What is said of a whole sequence, which is a circle."""
+def whole_sequence(model: Any, windows: WindowDataset, chrom: str) -> Iterator[Stretch]:
+    """What is said of a whole sequence."""
     plan = plan_of(windows.reading.length, model.settings)
     place = Place(chrom, 0, windows.sequences.lengths[chrom])
     return stretches(model, windows.sequences, [place], plan)

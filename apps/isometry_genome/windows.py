@@ -3,11 +3,15 @@
 The outer bases of a window are read but not believed (its margins); behind them, over a ramp, one window hands over to
 the next by weights that sum to one. A prediction therefore does not depend on where windows are cut, exactly so where
 the network reaches no farther than the margin. Windows begin at whole bins from the start of the stretch.
+
+A trunk that reads elements would read those of a whole window, at its ends from one side alone. Here it reads those up
+to half a training window away on both sides, whatever the window, and windows are long enough for margins of that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from itertools import islice
 from typing import NamedTuple
 
@@ -22,6 +26,8 @@ from isometry_genome.readout import as_numbers, calibrated, fetched, n_at_once, 
 
 MARGIN, RAMP = 1 / 8, 1 / 8
 """Of a window, on either side: 5/8 of each window are new, so that a sequence is read 1.6 times."""
+LONGER, LOCAL = 4, 8
+"""Where the trunk reads elements: training windows in one of these, and bins that are read beside what it sees."""
 
 
 class Plan(NamedTuple):
@@ -34,6 +40,8 @@ class Plan(NamedTuple):
     """Behind the margin, shared with the neighbouring window."""
     unit: int
     """Windows begin at multiples of this from the start of a stretch, so that every cell stays a cell."""
+    sight: int | None = None
+    """How far away a trunk reads elements; None: all of a window."""
 
     @property
     def step(self) -> int:
@@ -73,6 +81,9 @@ def plan_of(length: int, settings: ModelSettings) -> Plan:
     """Windows of about `length` bases: the multiple of the bins below, at least one bin."""
     unit = max(settings.bin, settings.resolution) if "profile" in settings.heads else settings.bin
     n_units = max(length // unit, 1)
+    if settings.reads == "elements":
+        sight = (n_units + 1) // 2
+        return Plan((LONGER * n_units + 2 * LOCAL) * unit, (sight + LOCAL) * unit, 0, unit, sight * unit)
     return Plan(n_units * unit, int(n_units * MARGIN) * unit, int(n_units * RAMP) * unit, unit)
 
 
@@ -128,7 +139,8 @@ def _read(
 ) -> Iterator[tuple[_Job, dict[str, np.ndarray], float]]:
     while batch := list(islice(jobs, n_at_once(plan.length))):
         codes = torch.stack([_codes(sequences, job, plan.length) for job in batch])
-        said = spoken(model, codes)
+        with nullcontext() if model.elements is None else model.elements.seeing(plan.sight):
+            said = spoken(model, codes)
         if "profile" in said:
             said["profile"] = said["profile"].masked_fill(_is_unknown(codes, said["profile"]), torch.nan)
         other = turned_outputs(said, model.settings) if any(job.place.is_minus for job in batch) else said

@@ -118,6 +118,19 @@ def test_features_are_read_in_standard_units_that_strands_share():
     assert all(torch.equal(a, b) for a, b in zip(known, standard.buffers(), strict=True))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_a_step_that_overflows_leaves_the_standard_as_it_was(dtype):
+    standard = Standard(2, None)
+    standard(torch.tensor([[1.0, 3.0], [3.0, 3.0]], dtype=dtype))
+    before = {name: value.clone() for name, value in standard.state_dict().items()}
+    for strange in (torch.inf, torch.nan):
+        standard(torch.tensor([[strange, 3.0]], dtype=dtype))
+        assert all(torch.equal(value, before[name]) for name, value in standard.state_dict().items())
+    standard(torch.full((2, 2), 6e4, dtype=dtype))  # whose square no half has
+    assert standard.variance.isfinite().all()
+    assert standard.n_seen == 2
+
+
 def test_a_rare_element_that_is_missed_costs_more_than_a_common_one():
     model, known = made(), torch.full((1, 16, 4), torch.nan).double()
     codes = 1 << bases(2048)[None]
