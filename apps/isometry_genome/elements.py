@@ -113,12 +113,13 @@ class Elements(nn.Module):
 
     def _around(self, held: Tensor) -> Tensor:
         """[n, n_bins, k] to [n, n_bins, 5 k]: of the bin, and of what lies around it."""
-        places = torch.arange(held.shape[1], device=held.device, dtype=held.dtype) * self.bin
+        reaches = self.log_reaches.exp()
+        places = torch.arange(held.shape[1], device=held.device, dtype=reaches.dtype) * self.bin
         apart = (places[:, None] - places).abs()
-        decays = torch.exp(-apart / self.log_reaches.exp()[:, None, None])
+        decays = torch.exp(-apart / reaches[:, None, None])
         if self.sight is not None:
             decays = decays * (apart <= self.sight)
-        decays = decays / (2 * self.log_reaches.exp() / self.bin).sqrt()[:, None, None]
+        decays = decays / (2 * reaches / self.bin).sqrt()[:, None, None]
         return torch.cat([held, *(decay @ held for decay in decays)], -1)
 
 

@@ -97,7 +97,12 @@ class Sites(nn.Module):
         return (self.kernel - len(motif)) // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n, length, 4] in `unit`, N as zeros, to [n, length / size, n_features]."""
+        """[n, length, 4] in `unit`, N as zeros, to [n, length / size, n_features]; in single precision at least, since
+        no half has the likelihood ratio of a long site."""
+        with torch.autocast(x.device.type, enabled=False):
+            return self._read(x)
+
+    def _read(self, x: Tensor) -> Tensor:
         bases = x / self.unit + 0.25
         beyond = self.kernel // 2 + MARGIN
         padded = functional.pad(bases, (0, 0, beyond, beyond), value=0.25).transpose(1, 2)

@@ -70,6 +70,17 @@ def test_nothing_depends_on_the_chunks_in_which_bases_are_read():
     assert (features(numbers)[24:-8] - features(numbers[off:])[8:-8]).abs().max() < TOLERANCE
 
 
+def test_the_longest_site_is_read_alike_where_all_else_is_in_half_precision():
+    sites, text = Sites(16, 1.0), "RTCACRTG" + "A" * 84 + "TTTGATTTCCGAAA"
+    own = torch.tensor([["ACGT".index({"R": "A"}.get(base, base)) for base in text + "ACGTAC"]])
+    x = one_hot(own, 4).float() - 0.25
+    assert x.shape[1] % 16 == 0
+    with torch.autocast("cpu", torch.float16):
+        found = sites(x)
+    assert torch.equal(found, sites(x))
+    assert found.isfinite().all()
+
+
 def test_no_site_is_told_of_n():
     assert Sites(CELL, 1.0)(torch.zeros(1, 4 * CELL, 4)).abs().max() < 0.01
 
