@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 N_FREE = 2
 """Elements without a name, whose labels are what the trunk makes of them."""
-REACHES = (2e3, 5e3, 12e3, 30e3)
+REACHES = (2e3, 5e3, 12e3, 30e3, 80e3)
 """Bases: λ at the start."""
 DILATIONS = (1, 2)
 DROPPED = 0.1
@@ -112,7 +112,7 @@ class Elements(nn.Module):
             self.sight = before
 
     def _around(self, held: Tensor) -> Tensor:
-        """[n, n_bins, k] to [n, n_bins, 5 k]: of the bin, and of what lies around it."""
+        """[n, n_bins, k] to [n, n_bins, 6 k]: of the bin, and of what lies around it."""
         reaches = self.log_reaches.exp()
         places = torch.arange(held.shape[1], device=held.device, dtype=reaches.dtype) * self.bin
         apart = (places[:, None] - places).abs()

@@ -142,8 +142,8 @@ _BESIDE: dict[str, Callable[[Any, Data], Table]] = {
 def by_chromosome(model: Any, data: Data) -> Table:
     """Correlation along each held-out chromosome, of the model, of the model where whole chromosomes are predicted, and
     of its distances to centromere and ends."""
-    said, truth = _along(data.test, [own.profile for own in of_dataset(model, data.test)])
-    _, learnt = _along(data.train, None)
+    said, truth = along(data.test, [own.profile for own in of_dataset(model, data.test)])
+    _, learnt = along(data.train, None)
     at = {name: _features(data.train, name, places) for name, (places, _) in learnt.items()}
     x, y = (np.concatenate(parts) for parts in ([at[n] for n in at], [learnt[n][1] for n in at]))
     rows: Table = []
@@ -154,7 +154,7 @@ def by_chromosome(model: Any, data: Data) -> Table:
                 "chromosome": name,
                 "bins": len(values),
                 "r": float(np.corrcoef(said[name], values)[0, 1]),
-                "r of the whole": float(np.corrcoef(_of_whole(model, data.test, name, places), values)[0, 1]),
+                "r of the whole": float(np.corrcoef(of_whole(model, data.test, name, places), values)[0, 1]),
                 "r of position": float(np.corrcoef(position, values)[0, 1]),
             }
         )
@@ -162,7 +162,7 @@ def by_chromosome(model: Any, data: Data) -> Table:
     return [*rows, {"chromosome": "mean", "bins": sum(row["bins"] for row in rows), **means}]
 
 
-def _along(windows: Any, said: list[Any] | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def along(windows: Any, said: list[Any] | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """By chromosome: what is said of the first track where it is known, and places with their true values.
 
     Of cells smaller than the table's bins, those that hold the middle of one.
@@ -182,7 +182,7 @@ def _along(windows: Any, said: list[Any] | None) -> tuple[dict[str, np.ndarray],
     return {c: own[2] for c, own in joined.items()}, {c: (own[0], own[1]) for c, own in joined.items()}
 
 
-def _of_whole(model: Any, windows: Any, chrom: str, places: np.ndarray) -> np.ndarray:
+def of_whole(model: Any, windows: Any, chrom: str, places: np.ndarray) -> np.ndarray:
     """Of the first track at each place, as `predict` tells it of a chromosome."""
     parts = (part.profile for part in whole_sequence(model, windows, chrom))
     profile = np.concatenate([own[:, 0] for own in parts if own is not None])

@@ -14,7 +14,7 @@ from isometry_genome.folds import chromosome_folds, thirds
 from isometry_genome.memory import InMemory
 from isometry_genome.signals import Beside, Steps, covered
 
-LENGTHS = {"strand": 131_072, "timing": 131_072, "genes": 8_160}
+LENGTHS = {"strand": 131_072, "timing": 262_144, "genes": 8_160}
 """Bases of a window where none is asked for."""
 TARGET = "sort_W303_S"
 """The timing that is learnt: copy number of sorted cells in S phase against G2 (Müller et al. 2014)."""

@@ -194,7 +194,7 @@ PRESETS = {
             strands="equivariant",
         ),
         optim=QUICK.changed(decay=0.1, schedule={"decay": 0.5}),
-        fit=FitSettings(epochs=6, batch_size=2, average=0.98),
+        fit=FitSettings(epochs=24, batch_size=1, average=0.98),
     ),
     "genes": GenomeSettings(
         data=SourceSettings(source="genes"),

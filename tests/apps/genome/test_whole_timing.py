@@ -15,7 +15,7 @@ from isometry_genome.windows import plan_of, spoken, stretches
 
 SEAM = 1e-4
 EDGE = 1e-3  # the outermost cells of a training window know less of what is around them
-N, BIN, CELL = 650_000, 1024, 128
+N, BIN, CELL = 1_300_000, 1024, 128
 
 
 @pytest.fixture(scope="module")
