@@ -14,6 +14,7 @@ from isometry.cli import script
 from isometry.fit import FitSettings
 from isometry.optim import OptimSettings
 from isometry.run_settings import RunSettings
+from isometry_data.checksums import sha256_of
 from isometry_data.protein_records import UNKNOWN_STATE, ProteinRecord
 from pydantic import PositiveInt
 
@@ -50,9 +51,13 @@ def data(settings: ProteinSettings) -> Data:
     train, valid, test = (_dataset(settings, records, whole) if records else None for records in found.split)
     assert train is not None
     _check_labels(train, valid, settings)
-    return Data(
-        train, valid, test, found.checksums, (*found.notes, *_labelled(settings.data.labels, train, valid, test))
-    )
+    notes = (*found.notes, *_labelled(settings.data.labels, train, valid, test))
+    return Data(train, valid, test, found.checksums | _sum_of(settings.data.labels), notes)
+
+
+def _sum_of(labels: Path | None) -> dict[str, str]:
+    """The checksum of a file of labels, which are data as the sequences are."""
+    return {} if labels is None else {"data.labels": sha256_of(labels)}
 
 
 def _labelled(file: Path | None, *parts: ProteinDataset | None) -> list[str]:
@@ -138,7 +143,7 @@ def _check_whole(proteins: ProteinDataset, part: str, head: str, file: Path | No
 def tested(settings: ProteinSettings) -> tuple[ProteinDataset | None, dict[str, str]]:
     records, sums = read_tested(settings.data, settings.model.mapping, settings.seed)
     whole = known_to(settings.model, read_whole(settings.data.labels), settings.data.labels)
-    return _dataset(settings, records, whole) if records else None, sums
+    return _dataset(settings, records, whole) if records else None, sums | _sum_of(settings.data.labels)
 
 
 def learn(settings: ProteinSettings, data: Data) -> ProteinSettings:

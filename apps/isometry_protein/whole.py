@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,17 +28,19 @@ def read_whole(path: Path | None) -> WholeLabels:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: one line with file and line: no column `name`, a name missing or given twice, or something that is
-            no finite number.
+        ValueError: one line with file and line: no column `name`, two columns of one name, a protein's name missing or
+            given twice, or something that is no finite number.
     """
     if path is None:
         return WholeLabels({}, {})
     reader = csv.reader(lines_of(path))
-    columns = next(reader, [])
+    columns = [column.strip() for column in next(reader, [])]
     if "name" not in columns or len(columns) < 2:
         raise ValueError(
             f"{path}, line 1: columns {', '.join(columns) or 'none'}; expected name and labels, with commas between"
         )
+    if twice := [column for column, n in Counter(columns).items() if n > 1]:
+        raise ValueError(f"{path}, line 1: two columns {twice[0]!r}; give each a name of its own, or leave one out")
     if "sequence" in columns:
         raise ValueError(
             f"{path}, line 1: a column sequence; write sequences as FASTA, under the same names, and leave it out here"
@@ -91,7 +94,7 @@ def _row(columns: list[str], row: list[str], path: Path, line: int) -> dict[str,
         raise ValueError(
             f"{path}, line {line}: {len(row)} columns; expected {len(columns)}, as in line 1, empty where unknown"
         )
-    return dict(zip(columns, row, strict=True))
+    return dict(zip(columns, (cell.strip() for cell in row), strict=True))
 
 
 def _check_names(rows: list[tuple[str, dict[str, str]]]) -> None:

@@ -236,8 +236,26 @@ def test_labels_of_whole_proteins_stand_beside_a_users_sequences(tmp_path):
     values, kinds = torch.stack([read[i].value for i in range(3)]), [int(read[i].kind) for i in range(3)]
     torch.testing.assert_close(values, torch.tensor([[torch.nan, torch.nan], [50, 7], [40, torch.nan]]), equal_nan=True)
     assert kinds == [-1, 1, -1], "classes are counted as in training, whichever the table holds"
+    spaced = beside(tmp_path, "name, class, tm\nq , base, 50\n")
+    assert int(spaced[1].kind) == 1
+    assert float(spaced[1].value[0]) == 50
     only = beside(tmp_path, "name,class\np,acid\n", heads=("classes",), n_values=0, value_names=())
     assert [int(only[i].kind) for i in range(3)] == [0, -1, -1]
+
+
+def test_labels_of_whole_proteins_are_data_whose_change_is_noticed(state_file, tmp_path):
+    labels = tmp_path / "labels.csv"
+    settings = of_files(train=(state_file,), test=(written(tmp_path, "test.ss", simulated(2, 5)),), labels=labels)
+    names = [record.name for record in simulated(40, 1)]
+    sums = []
+    for value in (1, 2):
+        labels.write_text("name,tm\n" + "".join(f"{name},{value}\n" for name in names))
+        data = APP.data(settings.changed(model={"heads": ("ss", "regression")}))
+        assert APP.tested(APP.learn(settings.changed(model={"heads": ("ss", "regression")}), data))[1].items() <= (
+            data.checksums.items()
+        )
+        sums.append(data.checksums)
+    assert sums[0] != sums[1]
 
 
 @pytest.mark.parametrize(
@@ -248,6 +266,7 @@ def test_labels_of_whole_proteins_stand_beside_a_users_sequences(tmp_path):
         ("name,class\np,salt\n", {}, r"class 'salt', which this network did not learn; expected acid, base"),
         ("name,tm\nforeign,1\n", {}, r"labels of none of the proteins; expected names as in .*three\.fasta, line 1"),
         ("name,sequence,tm\np,MKV,1\n", {}, r"line 1: a column sequence; write sequences as FASTA"),
+        ("name,tm,tm\np,1,2\n", {}, r"line 1: two columns 'tm'; give each a name of its own"),
     ],
 )
 def test_a_table_that_fits_neither_network_nor_proteins_is_refused(tmp_path, text, model, message):
