@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import count
 from typing import NamedTuple
 
 from isometry_data.protein_records import AMINO_ACIDS, ProteinRecord, Reading
@@ -39,8 +40,9 @@ def read_fasta(path: str | os.PathLike[str]) -> Reading:
     """
     source, records, notes = name_of(path), [], []
     names: dict[str, int] = {}  # name -> line
+    counts: dict[str, Iterator[int]] = {}  # name -> numbers that it may yet get: a file may hold one name 20,000 times
     for number, raw in enumerate(_raw_records(lines_of(path), source), start=1):
-        name = _free_name(raw, number, names, source, notes)
+        name = _free_name(raw, number, names, counts, source, notes)
         found = "".join(_checked(text, line, name, source) for line, text in raw.body)
         sequence = _cleaned(found, f"{source}, line {raw.line}, record {name}", notes)
         if sequence:
@@ -85,16 +87,16 @@ def _raw_records(lines: list[str], source: str) -> Iterator[_Raw]:
         yield current
 
 
-def _free_name(raw: _Raw, number: int, names: dict[str, int], source: str, notes: list[str]) -> str:
+def _free_name(
+    raw: _Raw, number: int, names: dict[str, int], counts: dict[str, Iterator[int]], source: str, notes: list[str]
+) -> str:
     """The first word of the header, or one that no record has yet."""
     given = raw.header.split()[0] if raw.header else ""
     name = given or f"sequence_{number}"
     if not given:
         notes.append(f"{source}, line {raw.line}: a record without a name; called {name}")
     if name in names:
-        again = 2
-        while f"{name}_{again}" in names:
-            again += 1
+        again = next(n for n in counts.setdefault(name, count(2)) if f"{name}_{n}" not in names)
         free = f"{name}_{again}"
         notes.append(f"{source}, line {raw.line}, record {name}: named as in line {names[name]}; called {free}")
         name = free

@@ -6,6 +6,8 @@ import gzip
 import os
 import sys
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
 STANDARD_INPUT = "-"
 _GZIP = b"\x1f\x8b"
@@ -50,10 +52,20 @@ def lines_of(path: str | os.PathLike[str]) -> list[str]:
 
 def _bytes_of(path: str | os.PathLike[str]) -> bytes:
     if str(path) == STANDARD_INPUT:
-        return sys.stdin.buffer.read()
+        return _poured(sys.stdin.buffer)
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path}: is a folder, expected a file")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     return path.read_bytes()
+
+
+_read: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
+
+
+def _poured(stream: Any) -> bytes:
+    """All of a stream, which gives it once: the members of an ensemble each read the files."""
+    if stream not in _read:
+        _read[stream] = stream.read()
+    return _read[stream]

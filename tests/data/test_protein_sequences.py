@@ -31,6 +31,14 @@ def test_plain_gzipped_and_piped_fasta_are_the_same(tmp_path, monkeypatch):
     for records in (plain, packed, piped):
         assert [(r.name, r.sequence, r.line) for r in records] == [("one", "MKVLAA", 1), ("two", "GGW", 5)]
     assert piped[1].label == "standard input, line 5, record two"
+    again = read_proteins("-").records
+    assert [r.sequence for r in again] == ["MKVLAA", "GGW"], "each member of an ensemble reads what came once"
+
+
+def test_a_name_given_many_times_takes_no_time_that_grows_with_its_square(tmp_path):
+    n = 50_000  # a search for a free number from 2 on would take minutes
+    records = read_fasta(fasta(tmp_path, ">r\nM\n" * n)).records
+    assert [record.name for record in records] == ["r", *(f"r_{i}" for i in range(2, n + 1))]
 
 
 @pytest.mark.parametrize(
