@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from isometry.loaded import NO_LABEL, Loaded, own_test_set, scored
+from isometry.manifest import WEIGHTS
 from isometry.order import Records
 from isometry.table import FORMATS, check_not_read, check_table_path, write_table
 
@@ -142,6 +143,11 @@ def _check(members: Sequence[Loaded]) -> Any:
     twice = [path for path, n in Counter(member.checkpoint.path.resolve() for member in members).items() if n > 1]
     if twice:
         raise ValueError(f"{twice[0]}: named twice; the members of an ensemble must differ")
+    seen: dict[str, Path] = {}
+    for checkpoint in (member.checkpoint for member in members):
+        first = seen.setdefault(checkpoint.manifest["files"][WEIGHTS]["sha256"], checkpoint.path)
+        if first != checkpoint.path:
+            raise ValueError(f"{checkpoint.path}: has the weights of {first}; the members of an ensemble must differ")
     return members[0].app
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -116,6 +117,9 @@ def test_members_must_differ_and_be_of_one_app(members, tmp_path):
         predict_together(members[:1], [])
     with pytest.raises(ValueError, match="named twice"):
         predict_together([members[0], members[0]], [])
+    copy = load(APP, shutil.copytree(members[0].checkpoint.path, tmp_path / "copy"))
+    with pytest.raises(ValueError, match=r"copy: has the weights of .*; the members of an ensemble must differ"):
+        predict_together([members[0], copy], [])
     wave = train(WAVE, WAVE.presets["tiny"].changed(fit={"epochs": 1}), tmp_path / "wave", is_quiet=True).folder
     with pytest.raises(ValueError, match="of the apps moons, wave"):
         predict_together([members[0], load(WAVE, wave)], [])

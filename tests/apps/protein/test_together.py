@@ -114,7 +114,8 @@ def test_unlike_members_predict_and_are_scored_together(of_two_labels, make_reco
     loaded = []
     for number, member in enumerate(of_two_labels):
         settings = TINY.changed(model=member.settings.model_dump())
-        checkpoint = SimpleNamespace(path=tmp_path / str(number))
+        manifest = {"files": {"weights.safetensors": {"sha256": str(number)}}}
+        checkpoint = SimpleNamespace(path=tmp_path / str(number), manifest=manifest)
         precision = Precision(PrecisionSettings(dtype="fp64"), torch.device("cpu"))
         loaded.append(Loaded(APP, settings, member, checkpoint, precision))  # type: ignore[arg-type]
     for members in (loaded, loaded[::-1]):
