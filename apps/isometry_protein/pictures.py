@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -55,7 +56,8 @@ def as_pictures(ending: str, pages: Iterable[Page]) -> bytes:
     from matplotlib.backends.backend_pdf import PdfPages
 
     stream = io.BytesIO()
-    with style(), matplotlib.rc_context({"svg.hashsalt": "isometry", "savefig.dpi": DPI}):
+    with style(), matplotlib.rc_context({"svg.hashsalt": "isometry", "savefig.dpi": DPI}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # of names: the font shows a box
         if ending == ".pdf":
             with PdfPages(stream, metadata={"CreationDate": None}) as file:
                 for page in pages:

@@ -90,10 +90,12 @@ def predict(model: nn.Module, _settings: Any, proteins: ProteinDataset, out: Pat
         raise ValueError(f"{out}: shows one protein, and there are {len(records)}; choose .pdf, with a page for each")
     if out is not None and out.suffix == ".npz":
         _check_names(out, records)
+    assert isinstance(model, ProteinModel)
+    if out is not None and out.suffix == ".rr":
+        _contact_head(model)  # known before work begins
     found = predictions(model, records, with_embedding=out is not None and out.suffix == ".npz")
     if out is not None:
         write_whole(out, _encoded(out.suffix, model, records, found))
-    assert isinstance(model, ProteinModel)
     pairs = enumerate(zip(records, found, strict=True), start=1)
     return [row for number, (record, of) in pairs for row in _rows(number, record, of, model.settings)]
 

@@ -6,12 +6,14 @@ import csv
 import io
 import json
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from isometry.durable import check_writable, write_whole
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+NO_PYARROW = "writing .parquet needs pyarrow: pip install 'isometry[parquet]', or choose .csv"
 
 Rows = Sequence[dict[str, Any]]
 
@@ -31,6 +33,8 @@ def check_table_path(path: Path, own_formats: Sequence[str] = ()) -> None:
             raise NotADirectoryError(f"{path}: {path.parent} is a file, expected a folder; name another place")
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; create it first")
     check_writable(path)
+    if path.suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise ValueError(NO_PYARROW)
 
 
 def check_not_read(path: Path, files: Sequence[Path]) -> None:
@@ -74,7 +78,7 @@ def _parquet(rows: Rows, columns: list[str]) -> bytes:
         import pyarrow  # pyright: ignore[reportMissingImports]
         import pyarrow.parquet  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise ValueError("writing .parquet needs pyarrow: pip install 'isometry[parquet]', or choose .csv") from None
+        raise ValueError(NO_PYARROW) from None
     buffer = io.BytesIO()
     table = pyarrow.table({column: [row.get(column) for row in rows] for column in columns})
     pyarrow.parquet.write_table(table, buffer)

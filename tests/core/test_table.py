@@ -46,6 +46,9 @@ def test_parquet_without_its_library_says_what_to_install(tmp_path, monkeypatch)
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setattr("isometry.table.find_spec", lambda _name: None)
+    with pytest.raises(ValueError, match="needs pyarrow"):
+        check_table_path(tmp_path / "t.parquet")
     with pytest.raises(ValueError, match=r"needs pyarrow: pip install 'isometry\[parquet\]', or choose \.csv"):
         write_table(tmp_path / "t.parquet", ROWS)
     assert list(tmp_path.iterdir()) == []
