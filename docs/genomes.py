@@ -56,6 +56,7 @@ CONTEXTS: dict[int, Row] = {
 """Of the strand task: about 20 to 50 million bases are read in training, whatever the context."""
 TIMING_CONTEXTS = (1_024, 8_192, 32_768, 131_072, 262_144)
 SETS = ("ecoli_s70", "mouse_tata")
+PROMOTER_SCORES = ("auroc", "mcc", "sensitivity", "specificity")
 PUBLISHED = {"ecoli_s70": (0.90, 0.96)}
 """Sensitivity and specificity, Umarov & Solovyev 2017, on splits of their own."""
 N_TURNED = 32
@@ -176,7 +177,7 @@ def promoters_page(rows: list[Row]) -> str:
     for name, of_set in _groups(rows, "set"):
         order = [OURS, TOGETHER, *OTHERS]
         for what, own in sorted(_groups(of_set, "what"), key=lambda group: order.index(group[0])):
-            scores = " | ".join(_spread(own, key) for key in ("auroc", "mcc", "sensitivity", "specificity"))
+            scores = " | ".join(_spread(own, key, 4 if key == "auroc" else 3) for key in PROMOTER_SCORES)
             n = f"{len({r['fold'] for r in own})} × {len({r['seed'] for r in own})}"
             lines.append(f"| {name} | {what} | {n} | {scores} | {_mean(own, 'cpu_s'):.1f} |")
         if name in PUBLISHED:
