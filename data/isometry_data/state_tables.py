@@ -31,14 +31,14 @@ def read_state_arrays(path: str | os.PathLike[str]) -> list[ProteinRecord]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: one line: no archive of numpy, no such array in it, or another shape.
+        ValueError: one line: no archive of numpy, no such array in it, or another shape or number of names.
     """
     if not Path(path).exists():
         raise FileNotFoundError(f"{path}: no such file")
     try:
         with np.load(path, allow_pickle=False) as archive:
             data, names = archive["data"], _names(archive)
-    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (TypeError, ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path}: no array 'data' to be read ({' '.join(str(error).split())[:80]}); expected NetSurfP-2.0's .npz"
         ) from None
@@ -47,6 +47,10 @@ def read_state_arrays(path: str | os.PathLike[str]) -> list[ProteinRecord]:
     if not (data[..., IS_EVALUATED] > 0).any():  # a mask of CB513, which other sets may leave empty
         data[..., IS_EVALUATED] = 1
     names = names or [f"{Path(path).stem}_{number}" for number in range(1, len(data) + 1)]
+    if len(names) != len(data):
+        raise ValueError(
+            f"{path}: {len(names)} pdbids of {len(data)} proteins; expected one of each; get the file anew"
+        )
     return [_of_rows(rows[rows[:, IS_THERE] > 0], name, str(path)) for rows, name in zip(data, names, strict=True)]
 
 
@@ -64,23 +68,30 @@ def read_state_table(path: str | os.PathLike[str]) -> list[ProteinRecord]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: one line with file and line: no sequences, no states, or lengths that differ.
+        ValueError: one line with file and line: no sequences, no states, or lengths or numbers of columns that differ.
     """
     source, reader = name_of(path), csv.reader(lines_of(path))
     columns = _columns(",".join(next(reader)))
     if COLUMNS[0] not in columns or not {"dssp3", "dssp8"} & set(columns):
         raise ValueError(f"{source}, line 1: columns {', '.join(columns)}; expected {', '.join(COLUMNS)}")
     stem = Path(source).name.split(".")[0]
-    return [
-        _of_row(dict(zip(columns, row, strict=False)), f"{stem}_{number}", source, reader.line_num)
-        for number, row in enumerate((row for row in reader if row), start=1)
-    ]
+    records = []
+    for number, row in enumerate((row for row in reader if row), start=1):
+        if len(row) != len(columns):
+            raise ValueError(
+                f"{source}, line {reader.line_num}: {len(row)} columns, expected {len(columns)} as in line 1; "
+                "correct that row"
+            )
+        records.append(_of_row(dict(zip(columns, row, strict=True)), f"{stem}_{number}", source, reader.line_num))
+    if not records:
+        raise ValueError(f"{source}: a header without rows; expected one row per protein; name another file")
+    return records
 
 
 def _names(archive: np.lib.npyio.NpzFile) -> list[str] | None:
     """None where they are missing, or Python objects, which are not read."""
     try:
-        return [str(name) for name in archive["pdbids"]]
+        return archive["pdbids"].astype(str).tolist()
     except (KeyError, ValueError):
         return None
 

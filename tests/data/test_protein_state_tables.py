@@ -80,6 +80,20 @@ def test_arrays_of_python_objects_are_not_read(tmp_path):
         read_proteins(arrays(tmp_path / "x.npz", data=names))
 
 
+def test_names_are_read_from_bytes_and_there_is_one_of_each_protein(tmp_path):
+    records = read_proteins(arrays(tmp_path / "CASP12.npz", pdbids=np.array([b"1ABC-A", b"2XYZ-B"]))).records
+    assert [record.name for record in records] == ["1ABC-A", "2XYZ-B"]
+    with pytest.raises(ValueError, match=r"CASP12\.npz: 1 pdbids of 2 proteins"):
+        read_proteins(arrays(tmp_path / "CASP12.npz", pdbids=np.array(["1ABC-A"])))
+
+
+def test_an_array_that_is_no_archive_is_one_line(tmp_path):
+    with (tmp_path / "x.npz").open("wb") as stream:
+        np.save(stream, np.zeros((1, 3, 68)))
+    with pytest.raises(ValueError, match=r"x\.npz: no array 'data' to be read"):
+        read_proteins(tmp_path / "x.npz")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -87,6 +101,9 @@ def test_arrays_of_python_objects_are_not_read(tmp_path):
         ("x.csv", "input, dssp8\nM K,C Q\n", r"line 2, record x_1: ss8 has 'Q'"),
         ("x.csv", "input, dssp3, disorder\nM K,C H,1.0\n", r"line 2, record x_1, disorder: 1 marks, expected 2"),
         ("x.csv", "input, disorder\nM K,1.0 1.0\n", r"line 1: columns input, disorder; expected input, dssp3"),
+        ("x.csv", "input, dssp3\nM K V\n", r"line 2: 1 columns, expected 2 as in line 1"),
+        ("x.csv", "dssp3, input\nC C C\n", r"line 2: 1 columns, expected 2 as in line 1"),
+        ("x.csv", "input, dssp3\n", r"x\.csv: a header without rows"),
         ("x.npz", "no archive", r"x\.npz: no array 'data' to be read"),
     ],
 )
