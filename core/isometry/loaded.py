@@ -92,9 +92,8 @@ def own_test_set(loaded: Loaded) -> Records:
     known = loaded.checkpoint.manifest["data"]
     if app.tested is not None:
         test, checksums = app.tested(loaded.settings)
-        changed = [
-            f"{name}: {found!r} is none of theirs" for name, found in checksums.items() if found not in known.values()
-        ]
+        strange = [name for name, found in checksums.items() if not _is_of(name, found, known)]
+        changed = [f"{name}: {checksums[name]!r} is none of theirs" for name in strange]
     else:
         data = app.data(loaded.settings)
         test, changed = data.test, differences(known, data.checksums)
@@ -105,6 +104,11 @@ def own_test_set(loaded: Loaded) -> Records:
     if test is None:
         raise ValueError(f"app {app.name}: these settings give no test set; name files to evaluate on")
     return test
+
+
+def _is_of(name: str, checksum: str, known: dict[str, str]) -> bool:
+    """Whether a file is one of those of a run. Among others the run may have had to name its folder, too."""
+    return any(checksum == own and Path(name).name == Path(file).name for file, own in known.items())
 
 
 def find_checkpoint(app: App, run: str | Path) -> Checkpoint:

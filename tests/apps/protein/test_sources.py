@@ -208,15 +208,27 @@ def test_a_users_test_set_is_had_without_the_training_files(state_file, tmp_path
     assert APP.tested(settings.changed(data={"test": ()})) == (None, {})
 
 
-def test_a_test_set_that_changed_since_training_is_refused(state_file, tmp_path):
-    known = written(tmp_path, "known.ss", simulated(3, 2))
-    settings = of_files(train=(state_file,), test=(known,))
+@pytest.mark.parametrize("names", [("train.ss", "known.ss"), ("a/part.ss", "b/part.ss")])
+def test_a_test_set_that_changed_since_training_is_refused(tmp_path, names):
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+    train, known = (written(tmp_path, name, simulated(*of)) for name, of in zip(names, ((40, 1), (3, 2)), strict=True))
+    settings = of_files(train=(train,), test=(known,))
     checkpoint = SimpleNamespace(manifest={"data": APP.data(settings).checksums})
     loaded = Loaded(APP, settings, None, checkpoint, None)  # type: ignore[arg-type]
     assert len(own_test_set(loaded)) == 3
-    written(tmp_path, "known.ss", simulated(4, 2))
-    with pytest.raises(ValueError, match=r"not those this model was trained on \(known\.ss: .* is none of theirs"):
+    written(tmp_path, names[1], simulated(4, 2))
+    with pytest.raises(ValueError, match=rf"not those this model was trained on \({known.name}: .* is none of theirs"):
         own_test_set(loaded)
+
+
+def test_training_chains_in_place_of_the_test_set_are_refused(tmp_path):
+    train, known = written(tmp_path, "train.ss", simulated(40, 1)), written(tmp_path, "known.ss", simulated(3, 2))
+    settings = of_files(train=(train,), test=(known,))
+    checkpoint = SimpleNamespace(manifest={"data": APP.data(settings).checksums})
+    known.write_bytes(train.read_bytes())
+    with pytest.raises(ValueError, match=r"known\.ss: .* is none of theirs"):
+        own_test_set(Loaded(APP, settings, None, checkpoint, None))  # type: ignore[arg-type]
 
 
 LEARNT = {"heads": ("regression", "classes"), "n_values": 2, "value_names": ("tm", "ph"), "n_classes": 2}
