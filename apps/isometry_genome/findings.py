@@ -215,9 +215,8 @@ def beside_reading_frames(model: Any, data: Data) -> Table:
     (own,) = called_along(whole_sequence(model, windows, chrom), windows.sequences)
     found = {
         "longest reading frames of 300 bases or more": longest_frames(letters, 300),
-        "model": {
-            call.gene for call in own.calls if call.gene.end <= len(letters)
-        },  # labels know none across the origin
+        # labels know none across the origin
+        "model": {call.gene for call in own.calls if call.gene.end <= len(letters)},
     }
     return [
         {"what": what, "genes": len(genes), **gene_scores(*next(agreement(genes, true)))}

@@ -64,7 +64,7 @@ def shared_windows(
         window: bases; a sequence is cut from its start, the rest behind the last whole window is a window of its own.
     """
     kept = {name: minimizers(letters) for name, letters in test.items()}
-    if not any(len(own.hash) for own in kept.values()):
+    if not train or not any(len(own.hash) for own in kept.values()):
         return []
     index = _Index(kept.values())
     names, lengths = list(train), []
@@ -194,9 +194,8 @@ class _Index:
 
     def meet(self, found: Minimizers, number: int) -> None:
         """More of the training sequence of this number, by position."""
-        order = np.argsort(
-            found.hash, kind="stable"
-        )  # of equal ones the first stays first; sorted ones are found sooner
+        # Sorted ones are found sooner; of equal ones the first stays first.
+        order = np.argsort(found.hash, kind="stable")
         hashes = found.hash[order]
         at = self._places(hashes)
         is_new = (self._hash[at] == hashes) & (self._number[at] == _NOWHERE)
