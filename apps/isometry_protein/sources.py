@@ -109,7 +109,8 @@ def tested(settings: SourceSettings, mapping: str, seed: int) -> tuple[list[Prot
         file = locate("netsurfp2", "cb513")
         return read_states(file), checksums([file])
     if settings.source == "files":
-        return read(settings.test, mapping)[0], checksums(settings.test)
+        files = [_place(file) for file in settings.test]
+        return read(files, mapping)[0], checksums(files)
     return _simulated_part(2, SIMULATED[2], settings, seed), {"seed": str(seed)}
 
 
@@ -175,7 +176,8 @@ def _files_of_netsurfp2(settings: SourceSettings) -> list[Path]:
 def _files(settings: SourceSettings, mapping: str, seed: int) -> tuple[Split, list[Path], list[str]]:
     if not settings.train:
         raise ValueError("data.source is files, but data.train names none; give --data.train FILE ...")
-    files = {"data.train": settings.train, "data.valid": settings.valid, "data.test": settings.test}
+    named = {"data.train": settings.train, "data.valid": settings.valid, "data.test": settings.test}
+    files = {name: [_place(file) for file in own] for name, own in named.items()}
     parts: dict[str, list[ProteinRecord]] = {}
     notes: list[str] = []
     for name, own in files.items():

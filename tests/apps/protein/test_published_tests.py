@@ -6,6 +6,7 @@ from isometry.app import load_app
 from isometry.loaded import load
 from isometry.story import measured
 from isometry_data.protein_records import AMINO_ACIDS, EIGHT_STATES, three_states
+from isometry_data.state_files import write_states
 from isometry_protein.predict import predictions
 from isometry_protein.simulate import simulated
 
@@ -65,6 +66,19 @@ def test_it_is_scored_by_name_on_the_residues_that_count(tmp_path, monkeypatch, 
     reduced = np.select([np.isin(known, list("GHI")), np.isin(known, list("EB"))], ["H", "E"], "C")
     assert scores["q3"] == pytest.approx((three == reduced)[counts].mean())
     assert scores["q8"] == pytest.approx((eight == known)[counts].mean())
+
+
+def test_it_may_be_the_test_set_of_a_run_by_name(tmp_path, monkeypatch, chains):
+    monkeypatch.setenv("ISOMETRY_DATA", str(tmp_path))
+    (tmp_path / "protein" / "casp12").mkdir(parents=True)
+    as_arrays(tmp_path / "protein" / "casp12" / "CASP12.npz", chains)
+    write_states(tmp_path / "train.ss", simulated(40, 1))
+    settings = APP.presets["tiny"].changed(
+        data={"source": "files", "train": (str(tmp_path / "train.ss"),), "test": ("casp12",)}
+    )
+    data = APP.data(settings)
+    assert (len(data.test), set(data.checksums)) == (2, {"train.ss", "CASP12.npz"})
+    assert APP.tested(settings)[1] == {"CASP12.npz": data.checksums["CASP12.npz"]}
 
 
 def test_a_set_that_is_not_there_is_told_with_its_places(tmp_path, monkeypatch):
