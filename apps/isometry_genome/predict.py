@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -33,6 +34,8 @@ from isometry_genome.readout import Names, as_numbers, n_at_once, names_of, unkn
 from isometry_genome.runs import runs
 from isometry_genome.scan import Slide, batches, on_strand, slides, strands_of, track_names, tracks
 from isometry_genome.windows import Stretch, plan_of, spoken, stretches
+
+_log = logging.getLogger(__name__)
 
 OWN_FORMATS = (".bed", *FEATURES, *SIGNALS)
 
@@ -112,11 +115,13 @@ def predict(model: nn.Module, settings: Any, windows: WindowDataset, out: Path |
             raise ValueError(
                 f"{out}: of classes, tracks are of whole sequences; leave the BED out, or choose .bed or .csv"
             )
+        _tell_stride(settings)
         found = zip(windows.places, of_dataset(model, windows), strict=True)
         rows = [_row(number, *own, windows, names) for number, own in enumerate(found, start=1)]
         if out is not None:
             write_verdicts(out, rows, lengths)
         return rows
+    _tell_stride(settings)
     places = _asked(windows)
     plan = plan_of(context_of(settings.data), settings.model)
     tell_reach(model, places, plan)
@@ -132,6 +137,14 @@ def predict(model: nn.Module, settings: Any, windows: WindowDataset, out: Path |
     if out is not None:
         return write_runs(out, parts, names.segments, lengths)
     return list(_bins(parts, names.tracks, settings.model.resolution) if kind == "profile" else _runs(parts, names))
+
+
+def _tell_stride(settings: Any) -> None:
+    """Where nothing is read a stride apart, a note that one was asked for in vain."""
+    if settings.data.stride is not None:
+        _log.warning(
+            "a stride of %d changes nothing here: it is that of classes of whole sequences", settings.data.stride
+        )
 
 
 def _kind(heads: Sequence[str], out: Path | None) -> str:

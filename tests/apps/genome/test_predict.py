@@ -19,6 +19,7 @@ from isometry_data.tracks import Track
 from isometry_genome import gene_calls, genes
 from isometry_genome.formats import write_runs, write_signals
 from isometry_genome.runs import runs
+from isometry_genome.scan import SHARE
 from isometry_genome.windows import Stretch
 
 APP = load_app("genome")
@@ -203,6 +204,15 @@ def test_verdicts_as_bed(genome, tmp_path):
     assert found[0].score == round(1000 * max(rows[0]["p_on"], rows[0]["p_off"]))
 
 
+@pytest.mark.parametrize(
+    ("head", "text", "is_vain"), [("classes", None, False), ("classes", "s0\t0\t64\n", True), ("profile", None, True)]
+)
+def test_a_stride_that_changes_nothing_is_told(genome, tmp_path, caplog, head, text, is_vain):
+    files = [genome, *([bed(tmp_path, text)] if text else [])]
+    said(asked((head,), stride=32), files)
+    assert ("a stride of 32 changes nothing here" in caplog.text) == is_vain
+
+
 def test_windows_that_nobody_asked_for_end_with_their_sequence(genome, tmp_path):
     told = said(asked(("classes",)), [genome], tmp_path / "verdicts.bed")
     found = read_bed(tmp_path / "verdicts.bed")
@@ -267,7 +277,8 @@ def test_a_simulated_run_predicts_a_users_genome(tmp_path):
     path.write_text(f">c\n{letters(20_000, 0)}\n")
     loaded = load(APP, run)
     rows = predict(loaded, [path], tmp_path / "rows.csv")
-    assert sum(min(row["end"], 20_000) - row["start"] for row in rows) == open_genome(path).lengths["c"]
+    assert (rows[0]["start"], rows[-1]["end"]) == (0, 20_000)
+    assert np.diff([row["start"] for row in rows]).max() == rows[0]["end"] // SHARE
     assert [row["track"] for row in predict(loaded, [path], tmp_path / "t.bedgraph")] == list(
         loaded.settings.data.track_names
     )
