@@ -112,6 +112,15 @@ def test_ksg_finds_the_information_of_counts_with_a_common_part():
     assert ksg(x, y) == pytest.approx(truth, abs=CLOSE)
 
 
+def test_scaled_counts_tell_what_counts_do():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 200)
+    counts = rng.poisson(np.array([[3.0, 9.0], [8.0, 5.0], [20.0, 14.0]])[labels]).astype(float)
+    assert ross(labels, counts * 0.1 - 1 / 3) == pytest.approx(ross(labels, counts), abs=EXACT)
+    x, y = counts[:, 0], counts
+    assert ksg(x * 0.1 + 7.7, y * 0.1 - 1 / 3) == pytest.approx(ksg(x, y), abs=EXACT)
+
+
 def test_a_constant_carries_nothing():
     x = np.random.default_rng(0).normal(size=300)
     assert ksg(x, np.ones(300)) == pytest.approx(0.0, abs=0.01)

@@ -23,6 +23,7 @@ from isometry.information.bits import NATS, Array
 K = 10
 TREE_COORDINATES = 4  # above, a tree is slower than all distances
 BLOCK = 200  # rows of distances held at once
+SAME = 1e-9  # distances that differ by this share are one: those of scaled counts are equal up to rounding
 
 
 def ksg(x: ArrayLike, y: ArrayLike, k: int = K) -> float:
@@ -101,7 +102,7 @@ def _neighbourhoods(parts: list[Array], own: Array, k: int) -> tuple[Array, list
 def _by_tree(parts: list[Array], own: Array, k: int) -> tuple[Array, list[Array]]:
     joint = np.hstack(parts)[own]
     radius = KDTree(joint).query(joint, k=k + 1, p=np.inf)[0][:, k]
-    inside = np.nextafter(radius, -1) * (radius > 0)
+    inside, radius = radius * (1 - SAME), radius * (1 + SAME)
     n_neighbours = np.maximum(_counted(joint, joint, radius) - 1, k)
     near = [
         np.maximum(_counted(part, part[own], inside) - (radius == 0), _counted(part, part[own], radius) - 1)
@@ -122,7 +123,8 @@ def _by_blocks(parts: list[Array], own: Array, k: int) -> tuple[Array, list[Arra
         distances = [cdist(part[own[rows]], part, "chebyshev") for part in parts]
         joint = np.max([distance[:, own] for distance in distances], axis=0)
         radius = np.partition(joint, k, axis=1)[:, [k]]
+        inside, radius = radius * (1 - SAME), radius * (1 + SAME)
         n_neighbours[rows] = (joint <= radius).sum(1) - 1
         for i, distance in enumerate(distances):
-            near[i][rows] = np.maximum((distance < radius).sum(1), (distance <= radius).sum(1) - 1)
+            near[i][rows] = np.maximum((distance < inside).sum(1), (distance <= radius).sum(1) - 1)
     return n_neighbours, near
