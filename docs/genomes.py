@@ -7,7 +7,7 @@
     python docs/genomes.py shown --write                    # the network of 256 kb and of seed 0, shown less
     python docs/genomes.py reread --write                   # its elements, read by ridge regression
     python docs/genomes.py ladder --write                   # the same without a network: words, distances, origins
-    python docs/genomes.py genes --write                    # E. coli: genes with exact ends, beside Prodigal
+    python docs/genomes.py genes --seeds 0 1 --write        # E. coli: genes with exact ends, beside Prodigal
     python docs/genomes.py variants --write                 # BRCA1, CAGI5, enhancers and genes; --nets: networks, too
 
 Needs ISOMETRY_DATA. Each result is kept in docs/genomes.json as soon as it is there; a command goes on where it
