@@ -30,25 +30,30 @@ FEATURES = (".gff3", ".gff")
 BIG = (".bw", ".bigwig")
 SIGNALS = (".bedgraph", *BIG)
 SCORE = 1000  # of probability 1, as BED has it
+OF_N = "(N alone)"  # what is counted in place of a class
 
 Rows = list[dict[str, Any]]
 
 
 def on_line(interval: Interval, lengths: Mapping[str, int]) -> Iterator[Interval]:
-    """As BED has it, which knows lines alone, where no end is past the length: across the origin of a circle in two."""
-    for start, end in around(interval.start, interval.end, lengths[interval.chrom]):
+    """As BED has it, which knows lines alone, where no end is past the length: across the origin of a circle in two,
+    and the whole circle once where the interval goes around it."""
+    n = lengths[interval.chrom]
+    for start, end in [(0, n)] if len(interval) >= n else around(interval.start, interval.end, n):
         yield replace(interval, start=start, end=end)
 
 
 def write_verdicts(out: Path, rows: Iterable[dict[str, Any]], lengths: Mapping[str, int]) -> Rows:
     """A line for each window: its most probable class, and 1000 times the probability; how many windows of each class
-    there were on each sequence."""
+    there were on each sequence. Those of N alone are counted, and have no line."""
     counts: Counter[tuple[str, str]] = Counter()
 
     def told() -> Iterator[Interval]:
         for r in rows:
-            name = r["class"]
+            name = r["class"] if r["unknown"] < 1 else OF_N
             counts[r["chrom"], name] += 1
+            if name == OF_N:
+                continue
             whole = Interval(r["chrom"], r["start"], r["end"], r["strand"], name, round(SCORE * r[f"p_{name}"]))
             yield from on_line(whole, lengths)
 

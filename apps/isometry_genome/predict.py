@@ -160,8 +160,17 @@ def _kind(heads: Sequence[str], out: Path | None) -> str:
         if head in heads:
             return head
     has = ", ".join(heads)
-    advice = "; `isometry variants` and `isometry mutagenesis` ask such a model" if "language" in heads else ""
-    raise ValueError(f"{what} needs a head {' or '.join(wanted or ['classes'])}; this model has {has}{advice}")
+    raise ValueError(
+        f"{what} needs a head {' or '.join(wanted or ['classes'])}; this model has {has}; {_advice(heads)}"
+    )
+
+
+def _advice(heads: Sequence[str]) -> str:
+    if "language" in heads:
+        return "`isometry variants` and `isometry mutagenesis` ask such a model"
+    of_heads = {".bed": ("classes", "segments"), ".bedgraph": ("classes", "profile")}
+    endings = [ending for ending, own in of_heads.items() if any(head in own for head in heads)]
+    return f"choose {', '.join(endings)} or .csv"
 
 
 def _asked(windows: WindowDataset) -> Sequence[Place]:

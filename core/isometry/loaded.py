@@ -61,6 +61,8 @@ def strided(loaded: Loaded, n: int | None) -> Loaded:
     app = loaded.app
     if app.strided is None:
         raise ValueError(f"--stride {n}: the app {app.name} does not read records by windows; leave it out")
+    if n < 1:
+        raise ValueError(f"--stride {n}: windows cannot begin {n} apart; expected 1 or more")
     return replace(loaded, settings=app.strided(loaded.settings, n))
 
 

@@ -117,6 +117,8 @@ def test_a_stride_is_for_apps_that_read_windows(isometry_, trained, points, monk
     assert isometry_("predict", "wave", trained, points)[0] == 0
     assert isometry_("predict", "wave", trained, "--stride", "3", points)[0] == 0
     assert asked == [3]
+    code, _, err = isometry_("predict", "wave", trained, points, "--stride", "0")
+    assert (code, err) == (1, "isometry: --stride 0: windows cannot begin 0 apart; expected 1 or more\n")
 
 
 def test_a_checkpoint_folder_is_a_model_too(isometry_, trained, points):

@@ -220,6 +220,17 @@ def test_windows_that_nobody_asked_for_end_with_their_sequence(genome, tmp_path)
     assert sum(row["windows"] for row in told) == len(found)
 
 
+def test_windows_of_n_alone_are_counted_and_have_no_line_in_bed(tmp_path):
+    (tmp_path / "g.fa").write_text(f">s\n{'ACGT' * 64}{'N' * 256}\n>n\n{'N' * 300}\n")
+    told = said(asked(("classes",)), [tmp_path / "g.fa"], tmp_path / "verdicts.bed")
+    found = read_bed(tmp_path / "verdicts.bed")
+    assert {interval.chrom for interval in found} == {"s"}
+    assert max(interval.start for interval in found) < 256
+    n_counted = sum(row["windows"] for row in told if row["class"] != "(N alone)")
+    assert n_counted == len(found)
+    assert sum(row["windows"] for row in told if row["chrom"] == "n") > 0
+
+
 def test_outputs_of_a_window_on_the_minus_strand_are_told_along_the_sequence(genome, tmp_path):
     intervals = bed(tmp_path, "s0\t64\t128\ta\t0\t+\ns0\t64\t128\ta\t0\t-\n")
     settings = asked(("classes", "profile", "segments"))
@@ -250,7 +261,7 @@ def test_outputs_of_a_window_on_the_minus_strand_are_told_along_the_sequence(gen
             "out.gff3",
             r"out.gff3: this format is for genes in one piece, which this model does not",
         ),
-        (("classes",), None, "out.gff3", r"out.gff3: this format needs a head segments; this model has classes"),
+        (("classes",), None, "out.gff3", r"a head segments; this model has classes; choose .bed, .bedgraph or .csv$"),
         (("language",), None, None, r"needs a head classes; this model has language; `isometry variants`"),
         (("profile",), "1\t0\t64\n", None, r"windows.bed, line 1: no sequence '1' in .*genome.fa, which has s0, s1"),
         (("profile",), "s0\t0\t301\n", None, r"windows.bed, line 1: s0:0-301 ends 1 past the end of s0 \(300 bases"),

@@ -213,6 +213,12 @@ def test_a_promoter_across_the_origin_of_a_circle_is_found(promoters, planted, t
                 assert max(row["end"] for row in rows) == len(circle)
 
 
+def test_a_window_that_goes_around_a_circle_is_one_line_of_bed(promoters, tmp_path):
+    (tmp_path / "c.fa").write_text(f">c [topology=circular]\n{letters(50)}\n")
+    story.predict(story.strided(promoters, 20), [tmp_path / "c.fa"], tmp_path / "c.bed")
+    assert [(i.start, i.end, i.strand) for i in read_bed(tmp_path / "c.bed")] == [(0, 50, "+"), (0, 50, "-")] * 3
+
+
 @pytest.mark.parametrize("ending", [".bedgraph", ".bw"])
 @pytest.mark.parametrize("header", [">c", ">c [topology=circular]"])
 def test_files_hold_what_the_table_says(promoters, planted, tmp_path, header, ending):
