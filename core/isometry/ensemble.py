@@ -151,13 +151,20 @@ def _check(members: Sequence[Loaded]) -> Any:
     return members[0].app
 
 
+_ALIKE = "name members that say the same things of a file, such as runs of one preset"
+
+
 def _check_same_records(tables: Sequence[Rows]) -> None:
     for number, (one, other) in enumerate(pairwise(tables), start=2):
-        if len(one) != len(other):
-            raise ValueError(f"member {number} gives {len(other)} rows, the one before it {len(one)}; expected as many")
-        if list(_columns([one])) != list(_columns([other])):
+        if one and other and list(_columns([one])) != list(_columns([other])):
             differing = ", ".join(sorted(_columns([one]).keys() ^ _columns([other]).keys())) or "their order"
-            raise ValueError(f"member {number} gives other columns than the one before it; they differ in {differing}")
+            raise ValueError(
+                f"member {number} gives other columns than the one before it; they differ in {differing}: {_ALIKE}"
+            )
+        if len(one) != len(other):
+            raise ValueError(
+                f"member {number} gives {len(other)} rows, the one before it {len(one)}; expected as many: {_ALIKE}"
+            )
         for place, (left, right) in enumerate(zip(one, other, strict=True), start=1):
             first = next(iter(left), None)
             if first is not None and not isinstance(left[first], float) and left[first] != right[first]:

@@ -6,7 +6,8 @@ import torch
 from isometry import story
 from isometry.app import load_app
 from isometry_genome.asked import context_of
-from isometry_genome.dataset import Place
+from isometry_genome.dataset import Place, Reading, WindowDataset
+from isometry_genome.findings import of_whole
 from isometry_genome.memory import InMemory
 from isometry_genome.model import GenomeModel, ModelSettings
 from isometry_genome.reach import reach, tell_reach
@@ -59,6 +60,14 @@ def test_each_bin_of_a_chromosome_is_told_as_in_the_middle_of_a_training_window(
         own = whole[bin_ * BIN // CELL : (bin_ + 1) * BIN // CELL]
         known = [CELL * i + bin_ * BIN < N - CELL for i in range(len(own))]
         np.testing.assert_allclose(said[: len(own)][known], own[known], atol=EDGE)
+
+
+def test_scores_of_whole_chromosomes_are_of_what_is_predicted(timing, chromosome):
+    length = context_of(timing.settings.data)
+    windows = WindowDataset(chromosome, [Place("c", 0, length)], Reading(length=length, resolution=CELL))
+    places = np.array([500.0, 300 * BIN + 77, N - 1])
+    whole, _ = told(timing, chromosome, 0)
+    np.testing.assert_array_equal(of_whole(timing.model, windows, "c", places), whole[[3, 2400, (N - 1) // CELL], 0])
 
 
 def test_what_is_seen_reaches_as_far_as_gradients_go():
