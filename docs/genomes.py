@@ -19,33 +19,30 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from genome_cnn import Labelled, two_layer_cnn
 from genome_genes import gene_page, genes
+from genome_promoters import SETS, by_set, promoters, promoters_page
+from genome_rows import Row, groups, mean, of_values, spread, trained
 from genome_timing import ladder, reread
 from genome_variants import VARIANTS, variant_page
-from isometry.app import Data, load_app
+from isometry.app import load_app
 from isometry.durable import write_whole
 from isometry.loaded import load
-from isometry.story import train
-from isometry_genome.baselines import base_numbers, logistic_regression, skew, word_counts
+from isometry_genome.baselines import skew
 from isometry_genome.dataset import WindowDataset, collate
 from isometry_genome.findings import along, by_chromosome, of_whole
 from isometry_genome.letters import reverse_complement
 from isometry_genome.model import GenomeModel
 from isometry_genome.objective import probabilities
-from isometry_genome.scores import class_scores
 from page import fill
 from torch import Tensor
 
 PAGE, RESULTS = Path(__file__).with_suffix(".md"), Path(__file__).with_suffix(".json")
-Row = dict[str, Any]
 
 CONTEXTS: dict[int, Row] = {
     1_000: {"n_train": None, "epochs": 8, "batch_size": 64},
@@ -55,10 +52,6 @@ CONTEXTS: dict[int, Row] = {
 }
 """Of the strand task: about 20 to 50 million bases are read in training, whatever the context."""
 TIMING_CONTEXTS = (1_024, 8_192, 32_768, 131_072, 262_144)
-SETS = ("ecoli_s70", "mouse_tata")
-PROMOTER_SCORES = ("auroc", "mcc", "sensitivity", "specificity")
-PUBLISHED = {"ecoli_s70": (0.90, 0.96)}
-"""Sensitivity and specificity, Umarov & Solovyev 2017, on splits of their own."""
 N_TURNED = 32
 """Test windows, evenly spaced, of which both strands are read."""
 
@@ -70,12 +63,12 @@ def replichore(context: int, fold: int, seed: int, runs: Path) -> list[Row]:
     own = dict(CONTEXTS[context])
     fit = {"epochs": own["epochs"], "batch_size": own["batch_size"], "evaluate_every": own["epochs"]}
     changes = {"data": {"fold": fold, "length": context, "n_train": own["n_train"]}, "fit": fit}
-    model, data, scores, seconds = _trained("replichore", f"strand-{context}-{fold}-{seed}", seed, runs, changes)
+    model, data, scores, seconds = trained("replichore", f"strand-{context}-{fold}-{seed}", seed, runs, changes)
     windows = data.test
     assert isinstance(windows, WindowDataset)
     read = [windows[i] for i in range(len(windows))]
     labels = np.array([int(window.label) for window in read])
-    skews = _of_values(np.array([skew(window.codes, context) for window in read]), labels)
+    skews = of_values(np.array([skew(window.codes, context) for window in read]), labels)
     (held,) = {place.chrom for place in windows.places}
     codes = collate(read[:: max(len(read) // N_TURNED, 1)]).codes
     row = {"held_out": held, "n_test": len(read), "skew": skews["auroc"], "cpu_s": seconds}
@@ -95,93 +88,12 @@ def replichore_page(rows: list[Row]) -> str:
         "| context (kb) | strains held out | seeds | AUROC | accuracy | AUROC of GC skew | strands apart | CPU s |"
     ]
     lines.append("|---" * 8 + "|")
-    for context, own in _groups(rows, "context"):
+    for context, own in groups(rows, "context"):
         lines.append(
             f"| {context / 1000:g} | {len({r['fold'] for r in own})} | {len({r['seed'] for r in own})} | "
-            f"{_spread(own, 'auroc', 4)} | {_spread(own, 'accuracy')} | {_spread(own, 'skew', 4)} | "
-            f"{max(r['strands'] for r in own):.0e} | {_mean(own, 'cpu_s'):.0f} |"
+            f"{spread(own, 'auroc', 4)} | {spread(own, 'accuracy')} | {spread(own, 'skew', 4)} | "
+            f"{max(r['strands'] for r in own):.0e} | {mean(own, 'cpu_s'):.0f} |"
         )
-    return "\n".join(lines)
-
-
-# Promoters
-
-
-def promoters(key: Row, runs: Path) -> list[Row]:
-    """The predictor `what` on the test part of a fold; its networks that are trained already are not trained again."""
-    name, fold, seed, what = key["set"], key["fold"], key["seed"], key["what"]
-    if what in (OURS, TOGETHER):
-        seeds = [seed] if what == OURS else [int(s) for s in seed.split()]
-        return [_ours(name, fold, seeds, runs)]
-    data = load_app("genome").data(_promoter_settings(name, fold, 0))
-    train_, valid, (asked, truth) = (_read(part) for part in (data.train, data.valid, data.test))
-    before = time.process_time()
-    values = OTHERS[what](train_, valid, asked, seed)
-    return [{**_of_values(values, truth), "cpu_s": time.process_time() - before}]
-
-
-def _ours(name: str, fold: int, seeds: list[int], runs: Path) -> Row:
-    """Of several networks the mean of their log-odds."""
-    values, seconds = [], 0.0
-    for seed in seeds:
-        settings = _promoter_settings(name, fold, seed)
-        model, data, _, spent = _trained_as(settings, f"{name}-{fold}-{seed}", runs)
-        asked, truth = _read(data.test)
-        with torch.no_grad():
-            logits = model(probabilities(asked, model))["classes"].double().numpy()
-        values.append(logits[:, 1] - logits[:, 0])
-        seconds += spent
-    if len(seeds) > 1:  # they were trained before
-        trained = {"set": name, "fold": fold, "what": OURS}
-        seconds += sum(r["cpu_s"] for r in kept()["promoters"] if trained.items() <= r.items() and r["seed"] in seeds)
-    return {**_of_values(np.mean(values, 0), truth), "cpu_s": seconds}
-
-
-def _promoter_settings(name: str, fold: int, seed: int) -> Any:
-    return load_app("genome").presets["promoters"].changed(seed=seed, data={"promoters": name, "fold": fold})
-
-
-def _read(windows: Any) -> tuple[Tensor, np.ndarray]:
-    batch = collate([windows[i] for i in range(len(windows))])
-    return batch.codes, batch.label.numpy()
-
-
-def _letters(codes: Tensor) -> np.ndarray:
-    """[n, 4 · length] 1 where a base is that letter."""
-    return np.stack([(base_numbers(own)[:, None] == np.arange(4)).ravel() for own in codes]).astype(np.float64)
-
-
-def _cnn(train_: Labelled, valid: Labelled, asked: Tensor, seed: int) -> np.ndarray:
-    return two_layer_cnn(train_, valid, asked, seed)
-
-
-def _words(train_: Labelled, _valid: Labelled, asked: Tensor, _seed: int) -> np.ndarray:
-    return logistic_regression(word_counts(train_[0]), train_[1], word_counts(asked))
-
-
-def _by_letters(train_: Labelled, _valid: Labelled, asked: Tensor, _seed: int) -> np.ndarray:
-    return logistic_regression(_letters(train_[0]), train_[1], _letters(asked))
-
-
-OURS, TOGETHER = "this app", "this app, networks of all seeds together"
-CNN = "two-layer CNN"
-OTHERS: dict[str, Callable[[Labelled, Labelled, Tensor, int], np.ndarray]] = {
-    CNN: _cnn,
-    "words of 1 to 4 bases": _words,
-    "letters by position": _by_letters,
-}
-
-
-def promoters_page(rows: list[Row]) -> str:
-    lines = ["| set | predictor | folds × seeds | AUROC | MCC | sensitivity | specificity | CPU s |", "|---" * 8 + "|"]
-    for name, of_set in _groups(rows, "set"):
-        order = [OURS, TOGETHER, *OTHERS]
-        for what, own in sorted(_groups(of_set, "what"), key=lambda group: order.index(group[0])):
-            scores = " | ".join(_spread(own, key, 4 if key == "auroc" else 3) for key in PROMOTER_SCORES)
-            n = f"{len({r['fold'] for r in own})} × {len({r['seed'] for r in own})}"
-            lines.append(f"| {name} | {what} | {n} | {scores} | {_mean(own, 'cpu_s'):.1f} |")
-        if name in PUBLISHED:
-            lines.append("| {} | published | own split | | | {:.2f} | {:.2f} | |".format(name, *PUBLISHED[name]))
     return "\n".join(lines)
 
 
@@ -189,7 +101,7 @@ def promoters_page(rows: list[Row]) -> str:
 
 
 def gene_rows(fold: int, seed: int, runs: Path) -> list[Row]:
-    model, data, _, _ = _trained("genes", f"genes-{fold}-{seed}", seed, runs, {"data": {"fold": fold}})
+    model, data, _, _ = trained("genes", f"genes-{fold}-{seed}", seed, runs, {"data": {"fold": fold}})
     return genes(model, data, with_others=seed == 0)  # nothing in the others is drawn
 
 
@@ -198,11 +110,11 @@ def gene_rows(fold: int, seed: int, runs: Path) -> list[Row]:
 
 def timing(context: int, fold: int, seed: int, runs: Path) -> list[Row]:
     changes = {"data": {"length": context, "fold": fold}, "fit": {"batch_size": min(262_144 // context, 64)}}
-    model, data, scores, seconds = _trained("timing", f"timing-{context}-{fold}-{seed}", seed, runs, changes)
-    mean = by_chromosome(model, data)[-1]
+    model, data, scores, seconds = trained("timing", f"timing-{context}-{fold}-{seed}", seed, runs, changes)
+    average = by_chromosome(model, data)[-1]
     # Pooled are cells of 128 bases, whose timing is that of the table's bin.
-    said = {"r": mean["r"], "r_whole": mean["r of the whole"], "r_pooled": scores["pearson_pooled"]}
-    return [said | {"position": mean["r of position"], "cpu_s": seconds}]
+    said = {"r": average["r"], "r_whole": average["r of the whole"], "r_pooled": scores["pearson_pooled"]}
+    return [said | {"position": average["r of position"], "cpu_s": seconds}]
 
 
 def timing_page(rows: list[Row]) -> str:
@@ -217,11 +129,11 @@ def timing_page(rows: list[Row]) -> str:
         "CPU s",
     ]
     lines = [f"| {' | '.join(whats)} |", "|---" * len(whats) + "|"]
-    for context, own in _groups(rows, "context"):
+    for context, own in groups(rows, "context"):
         lines.append(
             f"| {context / 1024:g} | {len({r['fold'] for r in own})} | {len({r['seed'] for r in own})} | "
-            f"{_spread(own, 'r')} | {_spread(own, 'r_whole')} | {_spread(own, 'r_pooled')} | "
-            f"{_spread(own, 'position')} | {_mean(own, 'cpu_s'):.0f} |"
+            f"{spread(own, 'r')} | {spread(own, 'r_whole')} | {spread(own, 'r_pooled')} | "
+            f"{spread(own, 'position')} | {mean(own, 'cpu_s'):.0f} |"
         )
     return "\n".join(lines)
 
@@ -241,7 +153,7 @@ def timing_together(fold: int, seeds: str, runs: Path) -> list[Row]:
 def together_page(rows: list[Row]) -> str:
     lines = ["| seeds together | folds | r of whole chromosomes |", "|---" * 3 + "|"]
     return "\n".join(
-        [*lines, *(f"| {s} | {len(own)} | {_spread(own, 'r_whole')} |" for s, own in _groups(rows, "seeds"))]
+        [*lines, *(f"| {s} | {len(own)} | {spread(own, 'r_whole')} |" for s, own in groups(rows, "seeds"))]
     )
 
 
@@ -250,8 +162,8 @@ def shown(context: int, fold: int, seed: int, runs: Path) -> list[Row]:
     longest = max(TIMING_CONTEXTS)
     app = load_app("genome")
     loaded = load(app, runs / f"timing-{longest}-{fold}-{seed}")
-    mean = by_chromosome(loaded.model.eval(), app.data(loaded.settings.changed(data={"length": context})))[-1]
-    return [{"r": mean["r"]}]
+    average = by_chromosome(loaded.model.eval(), app.data(loaded.settings.changed(data={"length": context})))[-1]
+    return [{"r": average["r"]}]
 
 
 def read_again(fold: int, seed: int, runs: Path) -> list[Row]:
@@ -267,42 +179,16 @@ def read_again(fold: int, seed: int, runs: Path) -> list[Row]:
 
 def shown_page(rows: list[Row]) -> str:
     lines = ["| shown (kb) | folds | r, mean of chromosomes |", "|---" * 3 + "|"]
-    for context, own in _groups(rows, "context"):
-        lines.append(f"| {context / 1024:g} | {len(own)} | {_spread(own, 'r')} |")
+    for context, own in groups(rows, "context"):
+        lines.append(f"| {context / 1024:g} | {len(own)} | {spread(own, 'r')} |")
     return "\n".join(lines)
 
 
 def ladder_page(rows: list[Row]) -> str:
     lines = ["| predictor | folds | r, mean of chromosomes | r, pooled |", "|---" * 4 + "|"]
-    for what, own in _groups(rows, "what"):
-        lines.append(f"| {what} | {len(own)} | {_spread(own, 'r')} | {_spread(own, 'r_pooled')} |")
+    for what, own in groups(rows, "what"):
+        lines.append(f"| {what} | {len(own)} | {spread(own, 'r')} | {spread(own, 'r_pooled')} |")
     return "\n".join(lines)
-
-
-# One run, its scores
-
-
-def _trained(
-    preset: str, name: str, seed: int, runs: Path, changes: Row
-) -> tuple[GenomeModel, Data, dict[str, float], float]:
-    return _trained_as(load_app("genome").presets[preset].changed(seed=seed, **changes), name, runs)
-
-
-def _trained_as(settings: Any, name: str, runs: Path) -> tuple[GenomeModel, Data, dict[str, float], float]:
-    """The best weights of a run, its data, the scores of its test set, and the CPU seconds of all that."""
-    before, app = time.process_time(), load_app("genome")
-    done = train(app, settings, runs / name, is_quiet=True)
-    seconds = time.process_time() - before
-    model = load(app, done.folder).model
-    assert isinstance(model, GenomeModel)
-    return model.eval(), app.data(settings), done.scores["test"], seconds
-
-
-def _of_values(values: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Scores of one number for each record, positive for the second class."""
-    scores, said = class_scores(np.stack([-values, values], 1) / 2, labels), values > 0
-    sides = {"sensitivity": said[labels == 1].mean(), "specificity": (~said[labels == 0]).mean()}
-    return {key: scores[key] for key in ("auroc", "mcc")} | {key: float(value) for key, value in sides.items()}
 
 
 # The results and the page
@@ -325,23 +211,9 @@ def _by_context(contexts: Iterable[int], n_folds: int) -> Callable[[argparse.Nam
     return keys
 
 
-def _by_set(asked: argparse.Namespace) -> list[Row]:
-    """Networks by seed, what draws nothing once, and last all networks of a fold together."""
-    folds = range(5) if asked.folds is None else asked.folds
-    keys: list[Row] = []
-    for name in asked.sets:
-        whats = [OURS, *OTHERS]
-        drawn = [(s, what) for s in asked.seeds for what in whats if s == asked.seeds[0] or what in (OURS, CNN)]
-        keys += [{"set": name, "fold": f, "seed": s, "what": what} for s, what in drawn for f in folds]
-        if len(asked.seeds) > 1:
-            seeds = " ".join(map(str, asked.seeds))
-            keys += [{"set": name, "fold": f, "seed": seeds, "what": TOGETHER} for f in folds]
-    return keys
-
-
 TABLES = {
     "replichore": Table(_by_context(CONTEXTS, 3), lambda key, runs: replichore(**key, runs=runs), replichore_page),
-    "promoters": Table(_by_set, promoters, promoters_page),
+    "promoters": Table(by_set, lambda key, runs: promoters(key, runs, kept()["promoters"]), promoters_page),
     "genes": Table(
         lambda asked: [{"fold": f, "seed": s} for s in asked.seeds for f in (asked.folds or range(3))],
         lambda key, runs: gene_rows(**key, runs=runs),
@@ -393,23 +265,6 @@ def measure(name: str, asked: argparse.Namespace) -> None:
             results[name] += found
             write_whole(RESULTS, (json.dumps(results, indent=1) + "\n").encode())
             print(*found, sep="\n", flush=True)
-
-
-def _groups(rows: list[Row], key: str) -> list[tuple[Any, list[Row]]]:
-    """In the order of their first rows; contexts rise."""
-    names = list(dict.fromkeys(row[key] for row in rows))
-    return [(n, [row for row in rows if row[key] == n]) for n in (sorted(names) if key == "context" else names)]
-
-
-def _mean(rows: list[Row], key: str) -> float:
-    return statistics.mean(row[key] for row in rows)
-
-
-def _spread(rows: list[Row], key: str, digits: int = 3) -> str:
-    """Mean, and standard deviation over folds and seeds."""
-    values = [row[key] for row in rows]
-    mean, around = statistics.mean(values), f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{mean:.{digits}f}{around}"
 
 
 def main() -> None:
