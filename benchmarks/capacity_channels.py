@@ -73,7 +73,7 @@ def main() -> None:
     others = estimators(not options.without_vectors)
     names = [OURS, *others]
     errors: dict[str, list[float]] = {name: [] for name in names}
-    hits: list[bool] = []
+    n_above, n_below = 0, 0
     print(f"{'channel':25s} {'n':>4s} {'truth':>7s}" + "".join(f"{name:>17s}" for name in names) + f"{'CPU s':>8s}")
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for n in options.samples:
@@ -86,12 +86,15 @@ def main() -> None:
                 found = [ours.value, *(estimate(x, y) for estimate in others.values())]
                 for name, value in zip(names, found, strict=True):
                     errors[name].append(value - truth)
-                hits.append(ours.low <= truth <= ours.high)
+                n_above, n_below = n_above + (truth > ours.high), n_below + (truth < ours.low)
                 line = f"{channel.name:25s} {n:4d} {truth:7.3f}" + "".join(f"{value:17.3f}" for value in found)
                 print(f"{line}{seconds:8.1f}", flush=True)
     for word, of in (("mean absolute error", np.abs), ("bias", np.asarray)):
         print(f"{word:38s}" + "".join(f"{np.mean(of(errors[name])):17.3f}" for name in names))
-    print(f"our 95 % intervals hold the truth in {sum(hits)} of {len(hits)}")
+    n = len(errors[OURS])
+    print(
+        f"our 95 % intervals hold the truth in {n - n_above - n_below} of {n}; {n_above} end below, {n_below} begin above"
+    )
 
 
 if __name__ == "__main__":
