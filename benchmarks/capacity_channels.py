@@ -91,10 +91,9 @@ def main() -> None:
                 print(f"{line}{seconds:8.1f}", flush=True)
     for word, of in (("mean absolute error", np.abs), ("bias", np.asarray)):
         print(f"{word:38s}" + "".join(f"{np.mean(of(errors[name])):17.3f}" for name in names))
-    n = len(errors[OURS])
-    print(
-        f"our 95 % intervals hold the truth in {n - n_above - n_below} of {n}; {n_above} end below, {n_below} begin above"
-    )
+    n_all = len(errors[OURS])
+    n_held = n_all - n_above - n_below
+    print(f"our 95 % intervals hold the truth in {n_held} of {n_all}; {n_above} end below it, {n_below} begin above")
 
 
 if __name__ == "__main__":
