@@ -150,8 +150,12 @@ def draw(results: dict[str, list[dict[str, Any]]]) -> None:
         figure, (left, right) = panels(1, 2, width=4.4, height=3.2)
         for number, trunk in enumerate(TRUNKS):
             color = PALETTE[number % len(PALETTE)]
-            own = sorted((r["distance"], r["accuracy"]) for r in results["accuracy"] if r["trunk"] == trunk)
-            left.plot([d / 1000 for d, _ in own], [a for _, a in own], "o", color=color, label=trunk)
+            own = [r for r in results["accuracy"] if r["trunk"] == trunk]
+            for with_curriculum, fill_style, label in ((True, "full", trunk), (False, "none", "")):
+                some = [(r["distance"] / 1000, r["accuracy"]) for r in own if r["curriculum"] is with_curriculum]
+                left.plot(
+                    *zip(*some, strict=True) if some else ((), ()), "o", color=color, fillstyle=fill_style, label=label
+                )
             far = sorted((r["distance"], r["gradient"]) for r in results["gradient"] if r["trunk"] == trunk)
             seen = [(d / 1000, g) for d, g in far if g > 0]
             if seen:  # beyond the convolutions' field nothing is left to draw
@@ -161,7 +165,7 @@ def draw(results: dict[str, list[dict[str, Any]]]) -> None:
         left.set(xlabel="distance (kb)", ylabel="test accuracy", xlim=(0.8, 130), ylim=(0.45, 1.02), xscale="log")
         right.set(xlabel="distance (kb)", ylabel="gradient, far / near", xlim=(0.8, 130), ylim=(1e-20, 2))
         right.set(xscale="log", yscale="log")
-        right.legend()
+        left.legend(loc="center left", bbox_to_anchor=(0, 0.4), title="open: without curriculum")
         figure.savefig(PICTURE, dpi=160)
 
 
