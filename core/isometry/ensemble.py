@@ -51,7 +51,7 @@ def predict_together(members: Sequence[Loaded], files: Sequence[Path], out: Path
     Raises ValueError if the members are not of one app, fewer than two, twice the same, or `out` has a format that
     several models have no part in.
     """
-    app = _check(members)
+    app = _check(members, files)
     is_own = out is not None and out.suffix in app.own_formats
     if is_own and app.together is None:
         raise ValueError(f"{out}: several models are written as a table; choose one of {', '.join(FORMATS)}")
@@ -112,7 +112,7 @@ def evaluate_together(members: Sequence[Loaded], files: Sequence[Path] = ()) -> 
     Raises ValueError as `predict_together`, and where the members' own test sets differ: one's may be another's
     training data.
     """
-    app = _check(members)
+    app = _check(members, files)
     sets = [app.read(m.settings, files) if files else own_test_set(m) for m in members]
     if not files and not all(_same_records(sets[0], other) for other in sets[1:]):
         raise ValueError("the members' test sets differ: one may have been trained on another's; name files instead")
@@ -133,8 +133,10 @@ def evaluate_together(members: Sequence[Loaded], files: Sequence[Path] = ()) -> 
 # What must be the same
 
 
-def _check(members: Sequence[Loaded]) -> Any:
+def _check(members: Sequence[Loaded], files: Sequence[Path]) -> Any:
     """The members' app."""
+    if pipes := [file for file in files if file.is_fifo()]:
+        raise ValueError(f"{pipes[0]}: is a pipe, read once, and each member reads its files; write it to a file first")
     if len(members) < 2:
         raise ValueError(f"found {len(members)} model, expected two or more to average")
     names = sorted({member.app.name for member in members})

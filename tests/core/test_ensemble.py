@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +124,12 @@ def test_members_must_differ_and_be_of_one_app(members, tmp_path):
     wave = train(WAVE, WAVE.presets["tiny"].changed(fit={"epochs": 1}), tmp_path / "wave", is_quiet=True).folder
     with pytest.raises(ValueError, match="of the apps moons, wave"):
         predict_together([members[0], load(WAVE, wave)], [])
+
+
+def test_a_pipe_is_not_for_several_readers(members, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe: is a pipe, read once"):
+        predict_together(members, [tmp_path / "pipe"])
 
 
 def test_members_with_other_test_sets_are_refused_unless_files_are_named(members, tmp_path, points):
