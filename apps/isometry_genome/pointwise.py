@@ -1,7 +1,7 @@
 """Linear maps of many positions as convolutions that see one position: the same numbers, up to rounding, sooner.
 
-torch multiplies matrices with MKL, which on AMD's processors leaves half of their vector width idle, and convolves with
-oneDNN, which does not: at 1,024 bins of 384 features twice as fast, forward and backward. Elsewhere both are alike.
+torch multiplies matrices with MKL, which is slow on AMD's processors, and convolves with oneDNN, which is not. What
+that makes of a training step: `benchmarks/genome_cost.py`.
 """
 
 from __future__ import annotations

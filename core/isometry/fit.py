@@ -176,7 +176,7 @@ class Fit:
                 precision=self.precision,
                 fleet=self.fleet,
                 loader=loader,
-                keep_going=self._stop_if_alone,
+                keep_going=self._between_evaluated,
             )
         return scores
 
@@ -332,8 +332,8 @@ class Fit:
         if self.interrupt.signal and self.fleet.world == 1:
             self._stop_or_save()
 
-    def _stop_if_alone(self) -> None:
-        """Between two batches of an evaluation: one process may stop at once, several wait for the next step."""
+    def _between_evaluated(self) -> None:
+        """Between two batches of an evaluation: freed memory goes back; one process may stop at once, several wait."""
         self.heap.clear()
         if self.interrupt.signal and self.fleet.world == 1:
             raise _EvaluationInterrupted
